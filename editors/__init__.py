@@ -1,0 +1,1 @@
+"""The algorithms of model editing: torch and transformers, no HTTP, no SQL, no environment, no globals."""

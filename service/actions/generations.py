@@ -1,0 +1,18 @@
+"""Generations: answer a prompt. No SQL on this path."""
+
+from __future__ import annotations
+
+from service.actions.services import Services
+from service.domain.generations import Generation, GenerationRequest
+
+
+async def generate(services: Services, request: GenerationRequest) -> Generation:
+    """Answer with the edit in whose scope the prompt is, or else with the model's version asked for.
+
+    Raises:
+        PromptTooLong: Prompt and answer do not fit in the context.
+        NoChatTemplate: Messages were sent to a base that has no chat template.
+        VersionNotFound: No such version.
+        NotCaughtUp: `min_revision` was not reached in time.
+    """
+    return await services.runtime.generate(request)

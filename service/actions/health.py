@@ -1,0 +1,82 @@
+"""Health: whether this replica can serve, and what it serves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from service.actions.services import Services
+from service.domain.ports import RuntimeInfo
+from service.errors import ErrataError, NotReady
+
+OK = "ok"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checks:
+    """What must hold before traffic is sent here. Each is `ok`, or the reason why not.
+
+    Attributes:
+        database: PostgreSQL answers.
+        migration: The database is at the migration that the code needs.
+        model: The base model is loaded.
+        memory: Every committed change is in force here.
+    """
+
+    database: str
+    migration: str
+    model: str
+    memory: str
+
+
+async def ready(services: Services) -> Checks:
+    """Check everything.
+
+    Raises:
+        NotReady: A check failed; its member `checks` says which.
+    """
+    info, model = _info(services)
+    revision, database = await _revision(services)
+    checks = Checks(
+        database=database,
+        migration=await _migration(services) if revision is not None else "unknown: the database does not answer",
+        model=model,
+        memory=_memory(info, revision),
+    )
+    failed = [name for name, result in asdict(checks).items() if result != OK]
+    if failed:
+        raise NotReady(f"Not ready: {', '.join(failed)}.", extra={"checks": asdict(checks)})
+    return checks
+
+
+def info(services: Services) -> RuntimeInfo:
+    """What is being served now."""
+    return services.runtime.info()
+
+
+def _info(services: Services) -> tuple[RuntimeInfo | None, str]:
+    try:
+        return services.runtime.info(), OK
+    except ErrataError as error:
+        return None, error.detail
+
+
+async def _revision(services: Services) -> tuple[int | None, str]:
+    try:
+        async with services.store.reading() as reading:
+            return await reading.changes.revision(), OK
+    except ErrataError as error:
+        return None, error.detail
+
+
+async def _migration(services: Services) -> str:
+    try:
+        current, needed = await services.store.migration()
+    except ErrataError as error:
+        return error.detail
+    return OK if current == needed else f"the database is at {current or 'no migration'} and the code needs {needed}"
+
+
+def _memory(info: RuntimeInfo | None, revision: int | None) -> str:
+    if info is None or revision is None:
+        return "unknown: the model or the database does not answer"
+    return OK if info.revision >= revision else f"at revision {info.revision} of {revision}"

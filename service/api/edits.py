@@ -1,0 +1,121 @@
+"""The door of edits."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Response
+from pydantic import BaseModel, ConfigDict
+
+from service.actions import edits
+from service.api.bodies import Door, JsonRoute, Reason
+from service.api.edit_bodies import EditQuery, NewEditBody
+from service.api.edit_pages import AnyEdit, EditList, History, render_edit, render_history, render_page
+from service.api.problem_documents import problem_responses
+from service.errors import (
+    EditConflict,
+    EditNotFound,
+    EditTooLong,
+    Invalid,
+    MalformedJson,
+    PreconditionFailed,
+    StoreUnavailable,
+    Unavailable,
+    UnsupportedMediaType,
+)
+
+router = APIRouter(route_class=JsonRoute, tags=["edits"])
+
+ANYONE = "anonymous"
+"""Who signs a change while there are no API keys."""
+
+_ENTITY_TAG = re.compile(r'(W/)?"([^"]*)"')
+_ETAG = {"description": "The edit's revision in quotes; send it in If-Match.", "schema": {"type": "string"}}
+
+EditId = Annotated[str, Path(description="Such as e17.")]
+
+
+class RetractQuery(BaseModel):
+    """What can be said of a retraction."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Reason | None = None
+
+
+_CREATED: dict[int | str, dict[str, Any]] = {
+    201: {"headers": {"Location": {"description": "The edit's path.", "schema": {"type": "string"}}, "ETag": _ETAG}}
+}
+_READ: dict[int | str, dict[str, Any]] = {200: {"headers": {"ETag": _ETAG}}}
+
+
+@router.post(
+    "/edits",
+    summary="Add an edit",
+    status_code=201,
+    responses=_CREATED
+    | problem_responses(
+        MalformedJson, EditNotFound, EditConflict, UnsupportedMediaType, Invalid, EditTooLong, StoreUnavailable
+    ),
+)
+async def add_edit(body: NewEditBody, response: Response, services: Door) -> AnyEdit:
+    """From the answer on, this replica answers every in-scope prompt by the edit, unless it is a draft."""
+    edit = await edits.submit(services, body.new_edit(), actor=ANYONE)
+    response.headers["Location"] = f"/edits/{edit.id}"
+    response.headers["ETag"] = f'"{edit.revision}"'
+    return render_edit(edit)
+
+
+@router.get("/edits", summary="List edits", responses=problem_responses(Invalid, StoreUnavailable))
+async def list_edits(query: Annotated[EditQuery, Query()], services: Door) -> EditList:
+    """Newest first; all but the retracted unless `state` says otherwise."""
+    return render_page(await edits.page(services, query.filter()))
+
+
+@router.get(
+    "/edits/{edit_id}",
+    summary="Read an edit",
+    responses=_READ | problem_responses(EditNotFound, StoreUnavailable),
+)
+async def read_edit(edit_id: EditId, response: Response, services: Door) -> AnyEdit:
+    """In whatever state it is, retracted included."""
+    edit = await edits.read(services, edit_id)
+    response.headers["ETag"] = f'"{edit.revision}"'
+    return render_edit(edit)
+
+
+@router.get(
+    "/edits/{edit_id}/history",
+    summary="Read the history of an edit",
+    responses=problem_responses(EditNotFound, StoreUnavailable),
+)
+async def read_history(edit_id: EditId, services: Door) -> History:
+    """Every change to the edit, oldest first, with its author and reason."""
+    return render_history(await edits.history(services, edit_id))
+
+
+@router.delete(
+    "/edits/{edit_id}",
+    summary="Retract an edit",
+    status_code=204,
+    responses=problem_responses(EditNotFound, PreconditionFailed, Invalid, StoreUnavailable, Unavailable),
+)
+async def retract_edit(
+    edit_id: EditId,
+    query: Annotated[RetractQuery, Query()],
+    services: Door,
+    if_match: Annotated[
+        list[str] | None, Header(alias="If-Match", description="ETags; retract only if the edit has one.")
+    ] = None,
+) -> None:
+    """From the answer on, this replica answers as if the edit had never been. Its history stays."""
+    await edits.retract(services, edit_id, revisions=_revisions(if_match), reason=query.reason, actor=ANYONE)
+
+
+def _revisions(if_match: list[str] | None) -> frozenset[int] | None:
+    """The revisions that If-Match names; None when any will do (RFC 9110, sec. 13.1.1). Weak tags name none."""
+    if if_match is None or [value.strip() for value in if_match] == ["*"]:
+        return None
+    tags = [match for value in if_match for match in _ENTITY_TAG.finditer(value)]
+    return frozenset(int(tag[2]) for tag in tags if not tag[1] and re.fullmatch("[0-9]{1,18}", tag[2]))

@@ -1,0 +1,145 @@
+"""The door of generations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from service.actions import generations
+from service.api.bodies import Body, Door, JsonRoute, Name, StopString, Text
+from service.api.problem_documents import problem_responses
+from service.domain.generations import FinishReason, Generation, GenerationRequest, Message, Sampling, Source
+from service.errors import (
+    Invalid,
+    MalformedJson,
+    NoChatTemplate,
+    NotCaughtUp,
+    PromptTooLong,
+    ShuttingDown,
+    UnsupportedMediaType,
+    VersionNotFound,
+)
+
+router = APIRouter(route_class=JsonRoute, tags=["generations"])
+
+_LARGEST = 2**63 - 1
+
+
+class MessageBody(Body):
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+def _listed(stop: object) -> object:
+    return [stop] if isinstance(stop, str) else stop
+
+
+class GenerateBody(Body):
+    """A question to the model: a prompt, or the messages of a chat."""
+
+    prompt: Text | None = None
+    messages: list[MessageBody] | None = Field(None, min_length=1, max_length=256)
+    max_new_tokens: int = Field(32, ge=1, le=1024)
+    temperature: float = Field(0.0, ge=0, le=2, description="0 takes the likeliest token each time.")
+    top_p: float = Field(1.0, gt=0, le=1)
+    stop: Annotated[
+        list[StopString], Field(max_length=8), BeforeValidator(_listed, json_schema_input_type=str | list[str])
+    ] = Field([], description="Strings that end the answer; they are not part of it.")
+    seed: int | None = Field(None, ge=0, le=_LARGEST)
+    stream: bool = Field(default=False, description="Not available yet: only false is accepted.")
+    version: Name = Field("active", description="`active`, or the name of a version such as `v0`.")
+    edits: bool = Field(default=True, description="Whether edits may answer.")
+    min_revision: int | None = Field(None, ge=0, le=_LARGEST, description="Answer with at least this revision.")
+
+    @field_validator("stream")
+    @classmethod
+    def _no_streaming_yet(cls, stream: bool) -> bool:  # noqa: FBT001 - pydantic's own signature
+        if stream:
+            raise PydanticCustomError("no_streaming", "must be false: streaming is not available yet")
+        return stream
+
+    @model_validator(mode="after")
+    def _one_question(self) -> GenerateBody:
+        if (self.prompt is None) == (self.messages is None):
+            raise PydanticCustomError("one_question", "must hold exactly one of `prompt` and `messages`")
+        return self
+
+    def request(self) -> GenerationRequest:
+        """In the domain's words."""
+        return GenerationRequest(
+            prompt=self.prompt,
+            messages=tuple(Message(role=turn.role, content=turn.content) for turn in self.messages or ()),
+            sampling=Sampling(
+                max_new_tokens=self.max_new_tokens,
+                temperature=self.temperature,
+                top_p=self.top_p,
+                stop=tuple(self.stop),
+                seed=self.seed,
+            ),
+            version=self.version,
+            edits=self.edits,
+            min_revision=self.min_revision,
+        )
+
+
+class UsagePage(BaseModel):
+    """Tokens read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class GenerationPage(BaseModel):
+    """An answer and where it came from."""
+
+    text: str = Field(description="The continuation alone.")
+    source: Source
+    edit_id: str | None = Field(description="The edit that answered, if one did.")
+    beta: float | None = Field(description="The highest probability that the prompt is in the scope of an edit.")
+    version: str
+    revision: int
+    usage: UsagePage
+    finish_reason: FinishReason
+
+
+@router.post(
+    "/generate",
+    summary="Answer a prompt",
+    responses=problem_responses(
+        MalformedJson,
+        VersionNotFound,
+        UnsupportedMediaType,
+        Invalid,
+        PromptTooLong,
+        NoChatTemplate,
+        NotCaughtUp,
+        ShuttingDown,
+    ),
+)
+async def generate(body: GenerateBody, services: Door) -> GenerationPage:
+    """By the edit in whose scope the prompt is, or else by the model; the answer says which."""
+    return _render(await generations.generate(services, body.request()))
+
+
+def _render(generation: Generation) -> GenerationPage:
+    usage = generation.usage
+    return GenerationPage(
+        text=generation.text,
+        source=generation.source,
+        edit_id=generation.edit_id,
+        beta=generation.beta,
+        version=generation.version,
+        revision=generation.revision,
+        usage=UsagePage(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        ),
+        finish_reason=generation.finish_reason,
+    )

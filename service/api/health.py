@@ -1,0 +1,73 @@
+"""The doors of health: is it alive, can it serve, what does it serve."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from service import __version__
+from service.actions import health
+from service.api.bodies import Door, JsonRoute
+from service.api.problem_documents import problem_responses
+from service.errors import NotReady
+
+router = APIRouter(route_class=JsonRoute, tags=["health"])
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ChecksPage(BaseModel):
+    """Each `ok`, or the reason why not."""
+
+    database: str
+    migration: str
+    model: str
+    memory: str
+
+
+class Ready(BaseModel):
+    """Every check is ok."""
+
+    status: Literal["ok"] = "ok"
+    checks: ChecksPage
+
+
+class Info(BaseModel):
+    """What is being served."""
+
+    errata: str = Field(description="The version of Errata.")
+    model: str
+    architecture: str
+    parameters: int
+    device: str
+    dtype: str
+    context_length: int = Field(description="In tokens.")
+    version: str = Field(description="The version of the weights that serves.")
+    revision: int = Field(description="The newest change in force here.")
+    edits: int = Field(description="Edits in force here.")
+    memory: dict[str, Any]
+
+
+@router.get("/livez", summary="Is the process alive", responses=problem_responses())
+async def livez() -> Alive:
+    """Restart the process when this does not answer."""
+    return Alive()
+
+
+@router.get("/readyz", summary="Can it serve", responses=problem_responses(NotReady))
+async def readyz(services: Door) -> Ready:
+    """Send traffic when this answers 200. A 503 carries the same `checks`, which say what is missing."""
+    return Ready(checks=ChecksPage.model_validate(asdict(await health.ready(services))))
+
+
+@router.get("/info", summary="What is served", responses=problem_responses())
+async def info(services: Door) -> Info:
+    """The model, its version, and the memory."""
+    return Info(errata=__version__, **asdict(health.info(services)))

@@ -1,0 +1,89 @@
+"""RFC 9457 problem documents: how an error looks on the wire and in the OpenAPI document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.errors import ErrataError, InternalError
+
+MEDIA_TYPE = "application/problem+json"
+_RETRY_AFTER_SECONDS = "1"
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field of the request."""
+
+    pointer: str = Field(description="JSON pointer to the field; empty for the body as a whole and for parameters.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """A problem (RFC 9457). Further members depend on its type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="`/problems/` and the slug of the error; docs/errors.md lists them.")
+    title: str
+    status: int
+    detail: str = Field(description="What happened.")
+    hint: str = Field(description="What to do about it; may be empty.")
+    errors: list[FieldProblem]
+    request_id: str = Field(description="As in the header X-Request-Id and in the log.")
+
+
+class ProblemResponse(Response):
+    """An error on the wire."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, error: ErrataError, request_id: str, headers: Mapping[str, str] | None = None) -> None:
+        sent = dict(headers or {})
+        if error.retryable:
+            sent["Retry-After"] = _RETRY_AFTER_SECONDS
+        super().__init__(_document(error, request_id), status_code=error.status, headers=sent)
+
+
+def problem_responses(*kinds: type[ErrataError]) -> dict[int | str, dict[str, Any]]:
+    """How an endpoint documents the errors it answers with; `InternalError` is always among them."""
+    documented: tuple[type[ErrataError], ...] = (*kinds, InternalError)
+    by_status: dict[int, list[type[ErrataError]]] = {}
+    for kind in documented:
+        by_status.setdefault(kind.status, []).append(kind)
+    return {status: _documented(status, by_status[status]) for status in sorted(by_status)}
+
+
+def problem_schemas() -> dict[str, Any]:
+    """The schemas that `problem_responses` refers to, for the components of the OpenAPI document."""
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs"), "Problem": schema}
+
+
+def _documented(status: int, kinds: list[type[ErrataError]]) -> dict[str, Any]:
+    documented: dict[str, Any] = {
+        "description": f"{HTTPStatus(status).phrase}: {', '.join(kind.slug for kind in kinds)}",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    if any(kind.retryable for kind in kinds):
+        seconds = {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}
+        documented["headers"] = {"Retry-After": seconds}
+    return documented
+
+
+def _document(error: ErrataError, request_id: str) -> bytes:
+    """The document in ASCII: a message may quote text that UTF-8 cannot hold."""
+    members = {
+        "type": f"/problems/{error.slug}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "hint": error.hint,
+        "errors": [{"pointer": field.pointer, "detail": field.detail} for field in error.errors],
+        "request_id": request_id,
+    }
+    return json.dumps({**error.extra, **members}).encode("ascii")

@@ -1,0 +1,19 @@
+"""Every endpoint, in the order of the documentation."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from service.api import edits, generations, health, matches
+from service.api.bodies import JsonRoute, operation_id
+
+
+def routes() -> APIRouter:
+    """A fresh router that holds every endpoint.
+
+    The application puts a `service.actions.services.Services` into its lifespan state under the name `services`.
+    """
+    router = APIRouter(route_class=JsonRoute, generate_unique_id_function=operation_id)
+    for door in (generations, edits, matches, health):
+        router.include_router(door.router)
+    return router

@@ -1,0 +1,222 @@
+"""Edits: what an operator asks for, what is kept of it, and the rules they obey."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+
+class EditKind(StrEnum):
+    """The forms a descriptor z_e can take (Mitchell et al. 2022, sec. 2)."""
+
+    QA = "qa"
+    """A question or the beginning of a sentence, and its answer."""
+    FACT = "fact"
+    """A claim, and whether it is true."""
+    STATEMENT = "statement"
+    """A plain sentence that holds from now on."""
+    SENTIMENT = "sentiment"
+    """A topic, and the mood to speak of it in."""
+
+
+class EditState(StrEnum):
+    """Where an edit stands in its life."""
+
+    DRAFT = "draft"
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    RETRACTED = "retracted"
+
+
+class AnswerMode(StrEnum):
+    """How an in-scope prompt is answered."""
+
+    COUNTERFACTUAL = "counterfactual"
+    """By the counterfactual model, which reads the edit and the prompt."""
+    VERBATIM = "verbatim"
+    """By the target, word for word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What the operator says of an edit's scope beyond its prompt.
+
+    Attributes:
+        in_scope: Prompts that it must answer.
+        out_of_scope: Prompts that it must leave alone.
+        threshold: Beta at or above which it answers, in [0, 1]; the service's own when None.
+    """
+
+    in_scope: tuple[str, ...] = ()
+    out_of_scope: tuple[str, ...] = ()
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """The edit descriptor z_e.
+
+    Attributes:
+        kind: Its form.
+        prompt: The question (qa), the claim (fact), the sentence (statement) or the topic (sentiment).
+        target: The answer (qa), `True` or `False` (fact), nothing (statement), `positive` or `negative` (sentiment).
+        subject: The thing it is about, as written in the prompt; weight editors need it, the memory does not.
+        scope: The operator's examples and threshold.
+        answer: How in-scope prompts are answered.
+    """
+
+    prompt: str
+    target: str = ""
+    kind: EditKind = EditKind.QA
+    subject: str | None = None
+    scope: Scope = field(default_factory=Scope)
+    answer: AnswerMode = AnswerMode.COUNTERFACTUAL
+
+    @property
+    def key(self) -> str:
+        """Equal for two descriptors that cannot both be in force, since they settle the same thing."""
+        return f"{self.kind}:{normalise(self.prompt)}"
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is embedded, in this order: the prompt, the in-scope examples, the out-of-scope examples."""
+        return (self.prompt, *self.scope.in_scope, *self.scope.out_of_scope)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEdit:
+    """A request to add an edit."""
+
+    descriptor: Descriptor
+    state: EditState = EditState.ACTIVE
+    expires_at: datetime | None = None
+    reason: str | None = None
+    tags: tuple[str, ...] = ()
+    supersedes: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """An edit as it is kept.
+
+    Attributes:
+        id: Its name, such as `e17`.
+        revision: Of its latest change; its ETag.
+        superseded_by: The edit that replaced it, if one did.
+    """
+
+    id: str
+    revision: int
+    descriptor: Descriptor
+    state: EditState
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None = None
+    reason: str | None = None
+    tags: tuple[str, ...] = ()
+    supersedes: str | None = None
+    superseded_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embeddings:
+    """The embeddings of a descriptor's texts, as they are stored.
+
+    Attributes:
+        encoder: Fingerprint of the encoder that made them; those of another encoder are made again.
+        vectors: float32, little endian, [len(descriptor.texts), width], row-major.
+    """
+
+    encoder: str
+    vectors: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEdit:
+    """An edit with its embeddings: what the live memory needs."""
+
+    edit: Edit
+    embeddings: Embeddings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditFilter:
+    """Which edits to list, newest first.
+
+    Attributes:
+        states: Those in any of these states; every state but retracted when empty.
+        tag: Those that carry this tag.
+        kind: Those of this kind.
+        q: Those whose prompt or target contains this text, whatever its case.
+        limit: At most this many.
+        after: Only those older than this id.
+    """
+
+    states: tuple[EditState, ...] = ()
+    tag: str | None = None
+    kind: EditKind | None = None
+    q: str | None = None
+    limit: int = 50
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditPage:
+    """One page of a listing."""
+
+    data: tuple[Edit, ...]
+    has_more: bool
+
+
+class EditReader(Protocol):
+    """Reads edits within one transaction."""
+
+    async def get(self, edit_id: str) -> Edit | None:
+        """The edit of that id in whatever state, or None."""
+        ...
+
+    async def page(self, wanted: EditFilter) -> EditPage:
+        """The edits that pass the filter, newest first."""
+        ...
+
+    async def active_with_key(self, key: str) -> Edit | None:
+        """The active, unexpired edit whose descriptor has this key, or None."""
+        ...
+
+    async def active(self) -> tuple[StoredEdit, ...]:
+        """Every active edit, oldest first."""
+        ...
+
+    async def with_ids(self, ids: tuple[str, ...]) -> tuple[StoredEdit, ...]:
+        """The edits of these ids, in whatever state."""
+        ...
+
+    async def count(self) -> int:
+        """How many edits are in force now."""
+        ...
+
+
+class EditWriter(EditReader, Protocol):
+    """Changes edits within one transaction; each change takes the next revision."""
+
+    async def add(self, new: NewEdit, embeddings: Embeddings) -> Edit:
+        """Keep a new edit."""
+        ...
+
+    async def retract(self, edit_id: str, *, reason: str | None = None, superseded_by: str | None = None) -> Edit:
+        """End an edit's life; its row and history stay."""
+        ...
+
+    async def embed_again(self, edit_id: str, embeddings: Embeddings) -> None:
+        """Replace the embeddings, which are derived data: this is no change and takes no revision."""
+        ...
+
+
+def normalise(prompt: str) -> str:
+    """A prompt without what two writers of the same question may do differently: case, spacing, final punctuation."""
+    text = unicodedata.normalize("NFKC", prompt).casefold()
+    return re.sub(r"\s+", " ", text).strip().rstrip("?.! ")

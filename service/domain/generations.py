@@ -1,0 +1,96 @@
+"""Generations: a prompt in, an answer out, and what happened on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Source(StrEnum):
+    """Who answered."""
+
+    BASE = "base"
+    EDIT = "edit"
+
+
+class FinishReason(StrEnum):
+    """Why generation ended."""
+
+    STOP = "stop"
+    """The model ended its answer, or a stop string appeared."""
+    LENGTH = "length"
+    """max_new_tokens was reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are chosen.
+
+    Attributes:
+        temperature: 0 takes the likeliest token each time.
+        top_p: Mass of the nucleus sampled from, in (0, 1].
+        stop: Strings that end the answer; they are not part of it.
+        seed: The same seed gives the same sample; None draws one.
+    """
+
+    max_new_tokens: int = 32
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """A question to the model. Exactly one of `prompt` and `messages` is given.
+
+    Attributes:
+        version: `active`, or the name of a version such as `v0`.
+        edits: Whether the memory may answer.
+        min_revision: Answer with at least this revision of the memory.
+    """
+
+    prompt: str | None = None
+    messages: tuple[Message, ...] = ()
+    sampling: Sampling = Sampling()
+    version: str = "active"
+    edits: bool = True
+    min_revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """An answer and where it came from.
+
+    Attributes:
+        text: The continuation alone, without surrounding whitespace.
+        edit_id: The edit that answered, if one did.
+        beta: The highest probability that the prompt is in the scope of an edit; None when no edit was considered.
+        version: The version of the weights that served.
+        revision: The revision of the memory that decided.
+    """
+
+    text: str
+    source: Source
+    edit_id: str | None
+    beta: float | None
+    version: str
+    revision: int
+    usage: Usage
+    finish_reason: FinishReason

@@ -1,0 +1,110 @@
+"""The two rooms behind the actions, as the actions see them: the store and the runtime."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from service.domain.changes import ChangeReader
+from service.domain.edits import Descriptor, EditReader, Embeddings, EditWriter
+from service.domain.generations import Generation, GenerationRequest
+from service.domain.matches import Match
+
+
+class Reading(Protocol):
+    """One read-only transaction on one snapshot."""
+
+    @property
+    def edits(self) -> EditReader: ...
+
+    @property
+    def changes(self) -> ChangeReader: ...
+
+
+class Writing(Protocol):
+    """One transaction that holds the write lock: it commits when the block ends, and leaves no trace when it raises."""
+
+    @property
+    def edits(self) -> EditWriter: ...
+
+    @property
+    def changes(self) -> ChangeReader: ...
+
+
+class Store(Protocol):
+    """The truth, in PostgreSQL.
+
+    Every method may raise `StoreUnavailable`.
+    """
+
+    def reading(self) -> AbstractAsyncContextManager[Reading]:
+        """Open a read-only transaction."""
+        ...
+
+    def writing(self, *, actor: str) -> AbstractAsyncContextManager[Writing]:
+        """Open a transaction under the write lock; its changes are signed by `actor`."""
+        ...
+
+    async def migration(self) -> tuple[str | None, str]:
+        """The migration the database is at, and the one the code needs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeInfo:
+    """What is being served.
+
+    Attributes:
+        model: The base model's id or folder name.
+        architecture: Its `model_type`.
+        context_length: In tokens.
+        edits: Edits in force in the live memory.
+        memory: Further figures of the memory (encoder, width, rows).
+    """
+
+    model: str
+    architecture: str
+    parameters: int
+    device: str
+    dtype: str
+    context_length: int
+    version: str
+    revision: int
+    edits: int
+    memory: dict[str, Any]
+
+
+class Runtime(Protocol):
+    """What holds the model and the live memory."""
+
+    async def prepare(self, descriptor: Descriptor) -> Embeddings:
+        """Check that an edit can be served and embed its texts. Leaves no trace.
+
+        Raises:
+            EditTooLong: It leaves no room for a question in the model's context.
+        """
+        ...
+
+    async def catch_up(self) -> int:
+        """Install every change committed so far, whoever made it; return the revision reached."""
+        ...
+
+    async def match(self, prompts: tuple[str, ...]) -> tuple[Match, ...]:
+        """Decide which edit, if any, answers each prompt."""
+        ...
+
+    async def generate(self, request: GenerationRequest) -> Generation:
+        """Answer a prompt.
+
+        Raises:
+            PromptTooLong: Prompt and answer do not fit in the context.
+            NoChatTemplate: Messages were sent to a base that has no chat template.
+            VersionNotFound: No such version.
+            NotCaughtUp: `min_revision` was not reached in time.
+        """
+        ...
+
+    def info(self) -> RuntimeInfo:
+        """What is being served now."""
+        ...

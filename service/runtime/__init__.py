@@ -1,0 +1,1 @@
+"""The only room that holds the model: engine, live memory, follower, and the runtime that answers with them."""

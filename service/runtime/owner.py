@@ -1,0 +1,39 @@
+"""One owner for a mutable thing: its thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from service.errors import ShuttingDown
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Owner:
+    """A thread to which work on one mutable thing is queued; nothing else may touch that thing.
+
+    An exception of the work travels back to whoever awaits it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Queue work and await its result.
+
+        Raises:
+            ShuttingDown: The owner has been closed.
+        """
+        try:
+            future = self._thread.submit(work, *args, **kwargs)
+        except RuntimeError as error:
+            raise ShuttingDown("The service is stopping and takes no more work.") from error
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """Finish the work in progress, drop what is queued, end the thread."""
+        self._thread.shutdown(wait=True, cancel_futures=True)

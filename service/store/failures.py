@@ -1,0 +1,39 @@
+"""What the database's failures are called outside the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import exc
+
+from service.errors import EditConflict, EditNotFound, StoreUnavailable
+from service.store.tables import ACTIVE_KEY, SUPERSEDES
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn SQLAlchemy's exceptions into ours.
+
+    Raises:
+        StoreUnavailable: PostgreSQL cannot be reached, goes away, or keeps us waiting too long.
+        EditConflict: Two active edits would share a key.
+        EditNotFound: An edit supersedes one that does not exist.
+    """
+    try:
+        yield
+    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+        raise StoreUnavailable(f"PostgreSQL does not answer: {reason(error)}.") from error
+    except exc.IntegrityError as error:
+        name = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+        if name == ACTIVE_KEY:
+            raise EditConflict("Another active edit already answers this prompt.") from error
+        if name == SUPERSEDES:
+            raise EditNotFound("The edit to supersede does not exist.") from error
+        raise
+
+
+def reason(error: Exception) -> str:
+    """The driver's own words, on one line."""
+    words = str(error.orig) if isinstance(error, exc.DBAPIError) else str(error)
+    return " ".join(words.split()).rstrip(".")

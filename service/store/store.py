@@ -1,0 +1,124 @@
+"""The store: transactions on PostgreSQL, each a snapshot to read or the one writer's turn to write."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from service.store.changes import ChangeLog, PostgresChangeReader
+from service.store.edits import PostgresEditReader, PostgresEditWriter
+from service.store.failures import translated
+from service.store.migrate import code_head
+from service.store.tables import changes
+from service.store.urls import engine_url
+
+WRITE_LOCK = 0x657272617461
+"""The advisory lock of writers: "errata" in ASCII."""
+CONNECT_SECONDS = 5
+WAIT_SECONDS = 10
+"""Longest wait for a free connection, and for the write lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresReading:
+    """One read-only transaction on one snapshot."""
+
+    edits: PostgresEditReader
+    changes: PostgresChangeReader
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresWriting:
+    """One transaction that holds the write lock."""
+
+    edits: PostgresEditWriter
+    changes: PostgresChangeReader
+
+
+class PostgresStore:
+    """The truth, in PostgreSQL; see `service.domain.ports.Store`.
+
+    Connects when it is first used. Use it as an async context manager, on one event loop; leaving closes its
+    connections.
+
+    Args:
+        url: Of a database that `service.store.migrate` has prepared.
+
+    Raises:
+        StartupError: The URL is no PostgreSQL URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_async_engine(
+            engine_url(url),
+            pool_pre_ping=True,
+            pool_timeout=WAIT_SECONDS,
+            connect_args={"connect_timeout": CONNECT_SECONDS},
+        )
+        self._snapshots = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._code_head = code_head()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[PostgresReading]:
+        """Open a read-only transaction: everything read in it is of one moment.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        with translated():
+            async with self._snapshots.begin() as connection:
+                yield PostgresReading(PostgresEditReader(connection), PostgresChangeReader(connection))
+
+    @asynccontextmanager
+    async def writing(self, *, actor: str) -> AsyncIterator[PostgresWriting]:
+        """Open a transaction under the write lock: it commits when the block ends, and leaves no trace when it raises.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer, or other writers keep the lock too long.
+            EditConflict: At its end, two active edits have one key.
+        """
+        with translated():
+            async with self._engine.begin() as connection:
+                log = await _take_turn(connection, actor)
+                before = log.revision
+                yield PostgresWriting(PostgresEditWriter(connection, log), PostgresChangeReader(connection))
+                if log.revision > before:
+                    await connection.execute(text("NOTIFY errata_changes"))
+
+    async def migration(self) -> tuple[str | None, str]:
+        """The migration the database is at (None for an empty database), and the one the code needs.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        with translated():
+            async with self._engine.connect() as connection:
+                current = await connection.run_sync(
+                    lambda sync: MigrationContext.configure(sync).get_current_revision()
+                )
+        return current, self._code_head
+
+
+async def _take_turn(connection: AsyncConnection, actor: str) -> ChangeLog:
+    """Wait for the write lock. Writers take it before they read, so the order of revisions is the order of commits."""
+    wait = func.set_config("lock_timeout", f"{WAIT_SECONDS}s", True)  # noqa: FBT003 - SQL's argument: this transaction
+    await connection.execute(select(wait, func.pg_advisory_xact_lock(WRITE_LOCK)))
+    newest = select(func.clock_timestamp(), func.coalesce(func.max(changes.c.revision), 0))
+    at, revision = (await connection.execute(newest)).one()
+    return ChangeLog(connection, actor=actor, at=at, revision=revision)
+
+
+def _current_migration(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()

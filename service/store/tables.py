@@ -1,0 +1,82 @@
+"""The tables. Migrations make them; a test holds the two together."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    TIMESTAMP,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, ExcludeConstraint
+
+ACTIVE_KEY = "ex_edits_active_key"
+SUPERSEDES = "fk_edits_supersedes_edits"
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+edits = Table(
+    "edits",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    # The SHA-256 of the descriptor's key: an index entry holds 2,704 bytes at most, and a prompt may be longer.
+    Column("key", LargeBinary, nullable=False),
+    Column("descriptor", JSONB, nullable=False),
+    # Prompt and target as `q` is compared with them; folded by us, since a database in the C locale folds ASCII alone.
+    Column("search", Text, nullable=False),
+    Column("expires_at", TIMESTAMP(timezone=True)),
+    Column("reason", Text),
+    Column("tags", ARRAY(Text), nullable=False),
+    Column("supersedes", BigInteger, ForeignKey("edits.id")),
+    Column("superseded_by", BigInteger, ForeignKey("edits.id")),
+    Column("created_at", TIMESTAMP(timezone=True), nullable=False),
+    Column("updated_at", TIMESTAMP(timezone=True), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("encoder", Text, nullable=False),
+    Column("vectors", LargeBinary, nullable=False),
+    CheckConstraint("kind IN ('qa', 'fact', 'statement', 'sentiment')", name="kind"),
+    CheckConstraint("state IN ('draft', 'active', 'expired', 'retracted')", name="state"),
+    CheckConstraint("superseded_by IS NULL OR state = 'retracted'", name="superseded_is_retracted"),
+)
+
+# A unique index, but for its being checked at commit: an edit can be added before the one it supersedes is retracted.
+edits.append_constraint(
+    ExcludeConstraint(
+        (edits.c.key, "="),
+        using="btree",
+        where=text("state = 'active'"),
+        name=ACTIVE_KEY,
+        deferrable=True,
+        initially="DEFERRED",
+    )
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("subject_id", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text),
+    Column("at", TIMESTAMP(timezone=True), nullable=False),
+    Column("payload", JSONB, nullable=False),
+    Index(None, "subject_id"),
+)

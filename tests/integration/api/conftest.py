@@ -1,0 +1,27 @@
+import pytest
+
+from service.actions.services import Services
+from tests.fakes import ExactRuntime, client_of
+
+
+@pytest.fixture
+def services(store):
+    return Services(store=store, runtime=ExactRuntime(store))
+
+
+@pytest.fixture
+async def client(services):
+    async with client_of(services) as client:
+        yield client
+
+
+@pytest.fixture
+def post(client):
+    """Adds an edit that must be accepted, and returns it as it was answered."""
+
+    async def post(**body):
+        response = await client.post("/edits", json=body)
+        assert response.status_code == 201, response.text
+        return response.json()
+
+    return post

@@ -1,0 +1,107 @@
+"""The OpenAPI document and docs/http.md say what the service does."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+HTTP_MD = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
+SECTIONS = re.findall(r"^## ([A-Z]+ /\S*)\n(.*?)(?=^## |\Z)", HTTP_MD, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+async def document(client):
+    return (await client.get("/openapi.json")).json()
+
+
+def operations(document):
+    return {
+        f"{method.upper()} {path}": operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+async def test_every_endpoint_has_its_section_and_every_section_its_endpoint(document):
+    assert sorted(title for title, _ in SECTIONS) == sorted(operations(document))
+
+
+async def test_every_field_and_parameter_of_a_request_is_in_the_documentation(document):
+    bodies = [
+        schema
+        for name, schema in document["components"]["schemas"].items()
+        if name.endswith("Body") or name.startswith("New")
+    ]
+    assert bodies
+    fields = {name for schema in bodies for name in schema["properties"]}
+    parameters = {p["name"] for operation in operations(document).values() for p in operation.get("parameters", ())}
+    unmentioned = {name for name in fields | parameters if not re.search(rf"\b{name}\b", HTTP_MD)}
+    assert unmentioned == set()
+
+
+async def test_every_operation_is_described_with_all_its_answers(document):
+    for name, operation in operations(document).items():
+        answers = operation["responses"]
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert "500" in answers, name
+        assert ("422" in answers) >= ("requestBody" in operation), name
+        for status, answer in answers.items():
+            if status == "204":
+                continue
+            kind = "application/json" if status < "300" else "application/problem+json"
+            assert list(answer["content"]) == [kind], (name, status)
+            assert answer["content"][kind]["schema"], (name, status)
+
+
+async def test_every_reference_in_the_document_leads_somewhere(document):
+    references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert references <= set(document["components"]["schemas"])
+    assert "HTTPValidationError" not in references
+
+
+async def test_every_operation_has_a_name_of_its_own(document):
+    names = [operation["operationId"] for operation in operations(document).values()]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"[a-z_]+", name) for name in names)
+
+
+async def test_the_examples_run_and_answer_as_shown(client):
+    for title, text in SECTIONS:
+        method, path, body, headers = parse_curl(re.search(r"```sh\n(.*?)```", text, re.DOTALL)[1])
+        assert re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", title), f"{method} {path.partition('?')[0]}")
+        response = await client.request(method, path, content=body, headers=headers)
+        shown = re.search(r"```json\n(.*?)```", text, re.DOTALL)
+        if shown is None:
+            assert (response.status_code, response.content) == (204, b""), title
+        else:
+            assert response.is_success, (title, response.text)
+            assert shape(response.json()) == shape(json.loads(shown[1])), title
+
+
+def parse_curl(command):
+    words = iter(shlex.split(command)[1:])
+    method, body, headers, url = "GET", None, {}, ""
+    for word in words:
+        if word == "-X":
+            method = next(words)
+        elif word == "-H":
+            name, _, value = next(words).partition(": ")
+            headers[name] = value
+        elif word == "--json":
+            method, body = "POST", next(words)
+            headers["Content-Type"] = "application/json"
+        else:
+            url = word
+    return method, url.removeprefix("http://127.0.0.1:8000"), body, headers
+
+
+def shape(value):
+    """Names and nesting, without the values (and without the memory's figures, which are the encoder's own)."""
+    if isinstance(value, dict):
+        return {name: shape(inner) for name, inner in value.items() if name != "memory"}
+    return [shape(inner) for inner in value] if isinstance(value, list) else None

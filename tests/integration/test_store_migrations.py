@@ -1,0 +1,132 @@
+"""The schema is made by migrations, once, and agrees with the tables in the code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import create_engine, text
+
+from service.errors import StartupError
+from service.store.migrate import alembic_config, code_head, migrate
+from service.store.store import PostgresStore
+from service.store.tables import metadata
+from service.store.urls import engine_url
+from tests.integration.databases import database, execute
+
+SCHEMA = """
+SELECT conrelid::regclass::text, conname::text, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text != 'alembic_version'
+UNION ALL
+SELECT tablename::text, indexname::text, indexdef FROM pg_indexes
+WHERE schemaname = 'public' AND tablename != 'alembic_version' ORDER BY 1, 2
+"""
+
+MIGRATION_LOCK = 0x6572726174612D6D
+WAITING = """
+SELECT count(*) FROM pg_locks JOIN pg_database ON database = pg_database.oid
+WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted
+"""
+REPOSITORY = Path(__file__).parents[2]
+
+
+@contextmanager
+def database_lock(url):
+    """Hold the lock that migrations wait for."""
+    engine = create_engine(engine_url(url))
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        yield
+    engine.dispose()
+
+
+def test_migrations_go_up_down_and_up_again_and_agree_with_the_tables(empty_database_url):
+    engine = create_engine(engine_url(empty_database_url))
+    for step, target in ((command.upgrade, "head"), (command.downgrade, "base"), (command.upgrade, "head")):
+        with engine.begin() as connection:
+            step(alembic_config(connection), target)
+        left = execute(empty_database_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        assert len(left) == (1 if target == "base" else 3)
+    with engine.begin() as connection:
+        command.check(alembic_config(connection))
+    engine.dispose()
+
+
+def test_migrations_make_the_constraints_and_indexes_that_the_tables_declare(database_url, empty_database_url):
+    engine = create_engine(engine_url(empty_database_url))
+    metadata.create_all(engine)
+    engine.dispose()
+    declared = execute(empty_database_url, SCHEMA)
+    assert execute(database_url, SCHEMA) == declared
+    assert len(declared) >= 9
+
+
+def test_servers_that_start_at_once_migrate_once(empty_database_url):
+    start = [sys.executable, "-c", "import sys; from service.store.migrate import migrate; migrate(sys.argv[1])"]
+    with database_lock(empty_database_url):
+        servers = [subprocess.Popen([*start, empty_database_url], cwd=REPOSITORY) for _ in range(2)]
+        while execute(empty_database_url, WAITING) != [(2,)]:
+            assert [server.poll() for server in servers] == [None, None]
+    assert [server.wait() for server in servers] == [0, 0]
+    assert execute(empty_database_url, "SELECT version_num FROM alembic_version") == [(code_head(),)]
+
+
+def test_a_migrated_database_is_left_as_it_is(database_url):
+    before = execute(database_url, SCHEMA)
+    migrate(database_url)
+    assert execute(database_url, SCHEMA) == before
+
+
+def test_a_database_newer_than_the_code_is_refused(database_url):
+    execute(database_url, "UPDATE alembic_version SET version_num = '2099_01_01_flying_cars'")
+    with pytest.raises(StartupError, match="2099_01_01_flying_cars") as refused:
+        migrate(database_url)
+    assert refused.value.hint
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty_database_url):
+    execute(empty_database_url, "CREATE TABLE changes (mine integer)")
+    with pytest.raises(StartupError, match="changes"):
+        migrate(empty_database_url)
+    assert execute(empty_database_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [("changes",)]
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused(postgres):
+    latin = "ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
+    with database(postgres, latin) as url, pytest.raises(StartupError, match="LATIN1"):
+        migrate(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///errata.db", "mysql://root:s3cret@db/errata", "nonsense s3cret", "", "http://x:y"]
+)
+def test_what_is_no_postgresql_url_is_refused_without_showing_it(url):
+    with pytest.raises(StartupError) as refused:
+        migrate(url)
+    assert "s3cret" not in f"{refused.value} {refused.value.hint}"
+    assert "ERRATA_DATABASE_URL" in refused.value.hint
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "postgresql+asyncpg"])
+def test_every_way_to_write_a_postgresql_url_is_taken(scheme):
+    url = engine_url(f"{scheme}://ann:p%40ss@db.example:5433/errata?sslmode=require")
+    assert url.render_as_string(hide_password=False) == (
+        "postgresql+psycopg://ann:p%40ss@db.example:5433/errata?sslmode=require"
+    )
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password():
+    with pytest.raises(StartupError, match=r"127\.0\.0\.1:1/errata") as refused:
+        migrate("postgresql://ann:s3cret@127.0.0.1:1/errata")
+    assert "s3cret" not in f"{refused.value} {refused.value.hint}"
+
+
+@pytest.mark.anyio
+async def test_the_store_says_which_migration_the_database_is_at(store, empty_database_url):
+    assert await store.migration() == (code_head(), code_head())
+    async with PostgresStore(empty_database_url) as empty:
+        assert await empty.migration() == (None, code_head())
