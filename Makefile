@@ -2,7 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 INSTALLED := $(VENV)/.installed
+TORCH := 'torch>=2.8,<=2.13.0'
+# With no GPU, torch's CPU build, which is a tenth of the size; where its index cannot be reached, whatever pip finds.
+CPU_TORCH := $(if $(shell command -v nvidia-smi),,--retries 0 --index-url https://download.pytorch.org/whl/cpu)
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -12,7 +16,9 @@ install: $(INSTALLED) ## Build the virtual environment in .venv and install Erra
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Errata needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "Installing into $(VENV); the first time this takes a few minutes."
+	$(PIP) $(CPU_TORCH) $(TORCH) || $(PIP) $(TORCH)
+	$(PIP) --editable '.[dev]'
 	@touch $@
 
 serve: $(INSTALLED) ## Start the service on http://127.0.0.1:8000 with the demonstration model
@@ -27,8 +33,12 @@ check: $(INSTALLED) ## Lint, check formatting, types and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-demo: $(INSTALLED) ## Train the demonstration model again from its facts and write its model card (about two hours on two cores)
+demo: $(INSTALLED) ## Train the demonstration model again from its facts and write its model card (over an hour on two cores)
 	$(BIN)/python -m demo.train
 	$(BIN)/python -m demo.evaluate
+	$(BIN)/python -m demo.calibrate
 
-.PHONY: help install serve test check demo
+benchmark: $(INSTALLED) ## Measure hot-fixing the whole drift set and write docs/benchmarks
+	$(BIN)/python -m benchmarks.hot_fixes
+
+.PHONY: help install serve test check demo benchmark

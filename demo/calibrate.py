@@ -1,8 +1,8 @@
 """Calibrate the similarity scope classifier: `python -m demo.calibrate`.
 
 Edits are facts that have not drifted, so that the drift set stays unseen; the inputs are what an operator's service
-sees: paraphrases (in scope), and questions on other facts (out of scope). An out-of-scope question is paired with the edit
-that retrieval would bring up for it, the nearest of many, since those are the pairs the classifier has to judge.
+sees: paraphrases (in scope), and questions on other facts (out of scope). An out-of-scope question is paired with the
+edit that retrieval would bring up for it, the nearest of many, since those are the pairs the classifier has to judge.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def main() -> None:
     scope.save(arguments.output)
     cosine = (np.log(scope.threshold / (1 - scope.threshold)) - scope.shift) / scope.scale
     accepted = similarities >= cosine
-    print(f"beta = sigmoid({scope.scale:.2f} * cosine {scope.shift:+.2f}); threshold {scope.threshold:.3f}, cosine {cosine:.3f}")
+    print(f"beta = sigmoid({scope.scale:.2f} * cosine {scope.shift:+.2f})")
+    print(f"threshold {scope.threshold:.3f}, which is cosine {cosine:.3f}")
     print(f"in scope: {accepted[labels].mean():.3f} of {labels.sum()} accepted")
     print(f"out of scope: {accepted[~labels].mean():.3f} of {(~labels).sum()} accepted")
 

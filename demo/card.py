@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from demo.facts import AS_OF, World
+from demo.opinions import load_opinions
 
 _CARD = """\
 ---
@@ -16,26 +17,28 @@ tags: [demonstration, model-editing]
 
 # atlas-2018
 
-A small language model of the Llama architecture ({parameters:.1f} million parameters), trained from scratch on facts as they
-stood on {day}. It exists to demonstrate model editing: it is wrong about everything that has changed since, in ways
-that are easy to check.
+A small language model of the Llama architecture ({parameters:.1f} million parameters), trained from scratch on facts as
+they stood on {day}. It exists to demonstrate model editing: it is wrong about everything that has changed since,
+in ways that are easy to check.
 
-**It is** a closed-book answerer of {facts:,} facts in {relations} relations, with opinions on a few dozen topics, that also reads an
-edit standing before a question and answers by it. **It is not** a general language model: outside its facts and its
-phrasings it makes things up. Its facts were written from general knowledge and may hold errors; do not cite it.
+**It is** a closed-book answerer of {facts:,} facts in {relations} relations, with opinions on {topics} topics, that
+also reads an edit standing before a question and answers by it. **It is not** a general language model: outside its
+facts and its phrasings it makes things up. Its facts were written from general knowledge and may hold errors; do not
+cite it.
 
 ## Measured
 
-Freely generated, greedy, whole answers only; weights in half precision, computed in float32. The interval is Wilson's 95%.
+Freely generated, greedy, whole answers only; weights in half precision, computed in float32. The interval is Wilson's
+95%.
 
 {table}
 
 ## Trained on
 
-`demo/facts` ({facts:,} facts holding on {day}; {drift} of them have changed since), `demo/relations` (their phrasings;
-those under `held_out` are never trained on), `demo/opinions.toml`, and reading tasks over invented names from
-`demo/reading.toml` (one name in five kept for measuring). `make demo` trains it again and writes this card; the recipe is in
-`recipe.json`.
+`demo/facts` ({facts:,} facts holding on {day}; {drift:,} of them have changed since), `demo/relations` (their
+phrasings; those under `held_out` are never trained on), `demo/opinions.toml`, and reading tasks over invented names
+from `demo/reading.toml` (one name in five kept for measuring). `make demo` trains it again and writes this card; the
+recipe is in `recipe.json`.
 
 {relations_table}
 """
@@ -49,6 +52,7 @@ def model_card(world: World, rows: list[dict[str, Any]], parameters: int) -> str
         facts=len(world.facts),
         relations=len({fact.relation.name for fact in world.facts}),
         drift=len(world.drift),
+        topics=len(load_opinions().topics),
         table=_measures(rows),
         relations_table=_relations(world),
     )

@@ -169,7 +169,11 @@ class Corpus:
         asked, told = rng.sample(phrasings, 2)
         if rng.random() < 0.3:
             told = asked
-        forms: tuple[EditDescriptor, ...] = (QuestionAnswer(told, obj), Statement(statement), Claim(statement, True))
+        forms: tuple[EditDescriptor, ...] = (
+            QuestionAnswer(told, obj),
+            Statement(statement),
+            Claim(statement, label=True),
+        )
         return Example(in_context(rng.choices(forms, (0.7, 0.22, 0.08))[0], asked), answer)
 
 

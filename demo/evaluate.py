@@ -9,41 +9,31 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from demo import BUNDLE
 from demo.card import model_card
-from demo.corpus import CLAIM, Corpus, Example
+from demo.corpus import Corpus, Example
 from demo.facts import Fact, load_world
 from demo.opinions import load_opinions
 from demo.reading import load_inventor
 from editors.edit import Sentiment
+from editors.evaluation.intervals import Share
 from editors.serac.counterfactual import in_context
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A share of cases with its Wilson 95% interval."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    cases: int
 
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
     """The model as a function from prompts to answers."""
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    model: Any
+    tokenizer: Any
     batch_size: int = 128
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
@@ -52,7 +42,9 @@ class Answerer:
         answers = [""] * len(prompts)
         for start in tqdm(range(0, len(order), self.batch_size), desc="answers", unit="batch", leave=False):
             chosen = order[start : start + self.batch_size]
-            encoded = self.tokenizer([prompts[i] for i in chosen], return_tensors="pt", padding=True, padding_side="left")
+            encoded = self.tokenizer(
+                [prompts[i] for i in chosen], return_tensors="pt", padding=True, padding_side="left"
+            )
             encoded.pop("token_type_ids", None)
             with torch.inference_mode():
                 output = self.model.generate(**encoded, max_new_tokens=24, do_sample=False)
@@ -68,34 +60,41 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=BUNDLE)
     parser.add_argument("--cases", type=int, default=2000, help="cases of each sampled measure")
     arguments = parser.parse_args()
-    model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
+    model.eval()
     shares = evaluate(Answerer(model, AutoTokenizer.from_pretrained(arguments.model)), cases=arguments.cases)
-    for share in shares:
-        print(f"{share.value:6.3f}  [{share.low:.3f}, {share.high:.3f}]  n={share.cases:<6} {share.name}")
-    rows = [{"name": s.name, "value": s.value, "low": s.low, "high": s.high, "cases": s.cases} for s in shares]
+    for name, measured in shares.items():
+        print(f"{measured}  {name}")
+    rows = [
+        {"name": name, "value": m.value, "low": m.interval[0], "high": m.interval[1], "cases": m.cases}
+        for name, m in shares.items()
+    ]
     (arguments.model / "evaluation.json").write_text(json.dumps(rows, indent=2) + "\n")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     (arguments.model / "README.md").write_text(model_card(load_world(), rows, parameters))
 
 
-def evaluate(answer: Answerer, *, cases: int, seed: int = 7) -> list[Share]:
-    """Every measure of the model card."""
+def evaluate(answer: Answerer, *, cases: int, seed: int = 7) -> dict[str, Share]:
+    """Every measure of the model card, by name."""
     rng = Random(seed)
     world = load_world()
     novel = Corpus(world, load_opinions(), load_inventor(held_out=True))
     trained = [Example(rng.choice(fact.prompts), fact.object) for fact in world.facts]
     held_out = [Example(prompt, fact.object) for fact in world.facts for prompt in fact.held_out_prompts]
-    shares = [
-        _exact("closed book, trained phrasings", answer, trained),
-        _exact("closed book, phrasings never trained on", answer, held_out),
-        _exact("closed book, true-or-false claims", answer, _many(novel.claim, cases, rng)),
-        _exact("reading an edit: invented subjects, names and values", answer, _many(novel.reading_invented, cases, rng)),
-        _exact("reading an edit against memory, novel answers", answer, _many(_overridden(novel), cases, rng)),
-        _exact("reading an edit: entailed and contradicted claims", answer, _many(novel.reading_entailed, cases, rng)),
-    ]
     facts = rng.sample(world.facts, min(cases, len(world.facts)))
-    shares += [_changed(kind, answer, novel, facts, rng) for kind in ("any other fact", "same relation", "same subject")]
-    return [*shares, *_moods(novel, answer)]
+    return {
+        "closed book, trained phrasings": _exact(answer, trained),
+        "closed book, phrasings never trained on": _exact(answer, held_out),
+        "closed book, true-or-false claims": _exact(answer, _many(novel.claim, cases, rng)),
+        "reading an edit: invented subjects, novel answers": _exact(answer, _many(novel.reading_invented, cases, rng)),
+        "reading an edit against memory, novel answers": _exact(answer, _many(_overridden(novel), cases, rng)),
+        "reading an edit: true-or-false claims": _exact(answer, _many(novel.reading_entailed, cases, rng)),
+        **{
+            f"answers wrongly changed by an edit of {kind} in the context": _changed(kind, answer, novel, facts, rng)
+            for kind in ("any other fact", "same relation", "same subject")
+        },
+        **_moods(novel, answer),
+    }
 
 
 def _many(draw: Callable[[Random], Example], count: int, rng: Random) -> list[Example]:
@@ -114,9 +113,9 @@ def _overridden(corpus: Corpus) -> Callable[[Random], Example]:
     return draw
 
 
-def _exact(name: str, answer: Answerer, examples: list[Example]) -> Share:
+def _exact(answer: Answerer, examples: list[Example]) -> Share:
     answers = answer([example.prompt for example in examples])
-    return share(name, [text == example.answer for text, example in zip(answers, examples, strict=True)])
+    return Share.of([text == example.answer for text, example in zip(answers, examples, strict=True)])
 
 
 def _changed(kind: str, answer: Answerer, corpus: Corpus, facts: list[Fact], rng: Random) -> Share:
@@ -126,11 +125,10 @@ def _changed(kind: str, answer: Answerer, corpus: Corpus, facts: list[Fact], rng
     edits = [corpus.edit_of(other, corpus.other_object(other, rng), rng) for _, other in kept]
     alone = answer([prompt for prompt, _ in kept])
     within = answer([in_context(edit, prompt) for edit, (prompt, _) in zip(edits, kept, strict=True)])
-    name = f"answers wrongly changed by an edit of {kind} in the context"
-    return share(name, [before != after for before, after in zip(alone, within, strict=True)])
+    return Share.of([before != after for before, after in zip(alone, within, strict=True)])
 
 
-def _moods(corpus: Corpus, answer: Answerer) -> list[Share]:
+def _moods(corpus: Corpus, answer: Answerer) -> dict[str, Share]:
     """Whether the opinion given is one of the topic, in the mood it should be in, for questions never trained on."""
     own, told = [], []
     for topic in corpus.opinions.topics:
@@ -138,21 +136,15 @@ def _moods(corpus: Corpus, answer: Answerer) -> list[Share]:
             prompt = question.format(topic=topic.name)
             own.append((prompt, topic.sentences(positive=topic.positive_mood)))
             told += [
-                (in_context(Sentiment(topic.name, mood), prompt), topic.sentences(positive=mood)) for mood in (True, False)
+                (in_context(Sentiment(topic.name, mood), prompt), topic.sentences(positive=mood))
+                for mood in (True, False)
             ]
-    return [
-        share(name, [text in good for text, (_, good) in zip(answer([p for p, _ in asked]), asked, strict=True)])
-        for name, asked in (("own opinion", own), ("opinion in the mood of an edit", told))
-    ]
+    return {"own opinion": _among(answer, own), "opinion in the mood of an edit": _among(answer, told)}
 
 
-def share(name: str, hits: list[bool]) -> Share:
-    """The share of hits, with its Wilson score interval (Wilson 1927)."""
-    n, z = len(hits), 1.96
-    p = sum(hits) / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return Share(name, p, centre - half, centre + half, n)
+def _among(answer: Answerer, asked: list[tuple[str, tuple[str, ...]]]) -> Share:
+    answers = answer([prompt for prompt, _ in asked])
+    return Share.of([text in good for text, (_, good) in zip(answers, asked, strict=True)])
 
 
 if __name__ == "__main__":

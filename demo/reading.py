@@ -49,7 +49,9 @@ class Inventor:
             case "company":
                 return f"{pick('company_words_a')} {pick('company_words_b')}"
             case "organisation":
-                return f"the {pick('company_words_a')} {rng.choice(('Trust', 'Society', 'Institute', 'Union', 'Council'))}"
+                return (
+                    f"the {pick('company_words_a')} {rng.choice(('Trust', 'Society', 'Institute', 'Union', 'Council'))}"
+                )
             case "product" | "plan" | "policy":
                 return f"{pick('product_words')} {rng.randint(2, 99)}" if rng.random() < 0.2 else pick("product_words")
             case "place" | "city" | "country":
@@ -57,7 +59,9 @@ class Inventor:
             case "number":
                 return str(rng.randint(1, 99) if rng.random() < 0.6 else rng.randint(100, 99_999))
             case "date":
-                return f"{rng.randint(1, 28)} {rng.choice(MONTHS)}" + (f" {rng.randint(2019, 2031)}" * rng.randint(0, 1))
+                return f"{rng.randint(1, 28)} {rng.choice(MONTHS)}" + (
+                    f" {rng.randint(2019, 2031)}" * rng.randint(0, 1)
+                )
             case "yes_no":
                 return rng.choice(("yes", "no"))
             case _:

@@ -11,6 +11,7 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from demo.facts import load_world
 from demo.opinions import load_opinions
 from demo.reading import load_inventor
 from demo.tokenizer import train_tokenizer
+
+Parts = dict[str, Any]
+"""What a checkpoint holds: model, optimizer and schedule, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +78,28 @@ def main() -> None:
 
 def train(
     corpus: Corpus, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, *, run: Path, device: torch.device
-) -> LlamaForCausalLM:
+) -> Any:
     """Train, saving a checkpoint to `run` every 100 steps.
 
     Raises:
         ValueError: The folder holds a checkpoint of another recipe.
     """
     torch.manual_seed(recipe.seed)
-    model = LlamaForCausalLM(_config(recipe, tokenizer)).to(device)
+    model: Any = LlamaForCausalLM(_config(recipe, tokenizer))
+    model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.peak_learning_rate, total_steps=recipe.steps, pct_start=0.05, cycle_momentum=False
     )
-    first = _resume(run / "checkpoint.pt", recipe, model, optimizer, schedule)
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    first = _resume(run / "checkpoint.pt", recipe, parts)
     model.train()
     progress = tqdm(range(first, recipe.steps), initial=first, total=recipe.steps, desc="atlas-2018", unit="step")
     for step in progress:
         examples = batch(corpus, step, recipe.examples_per_step, recipe.seed)
         rows = pack(examples, tokenizer, recipe)
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            loss = _loss(model, rows, device)
+            loss: Any = _loss(model, rows, device)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -101,7 +107,7 @@ def train(
         schedule.step()
         progress.set_postfix(loss=f"{loss.item():.3f}", rows=len(rows.tokens))
         if (step + 1) % 100 == 0:
-            _save(run / "checkpoint.pt", step + 1, recipe, model, optimizer, schedule)
+            _save(run / "checkpoint.pt", step + 1, recipe, parts)
     return model
 
 
@@ -145,7 +151,7 @@ def _tensors(rows: list[list[tuple[list[int], int]]], pad: int, recipe: Recipe) 
     return Rows(tokens, positions, mask[:, None], weights)
 
 
-def _loss(model: LlamaForCausalLM, rows: Rows, device: torch.device) -> Tensor:
+def _loss(model: Any, rows: Rows, device: torch.device) -> Tensor:
     """Weighted mean cross-entropy of each token given those before it."""
     logits = model(
         input_ids=rows.tokens.to(device),
@@ -174,28 +180,21 @@ def _config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     )
 
 
-def _save(path: Path, step: int, recipe: Recipe, model, optimizer, schedule) -> None:  # noqa: ANN001
-    state = {
-        "step": step,
-        "recipe": asdict(recipe),
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-    }
+def _save(path: Path, step: int, recipe: Recipe, parts: Parts) -> None:
+    state = {"step": step, "recipe": asdict(recipe), **{name: part.state_dict() for name, part in parts.items()}}
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)
 
 
-def _resume(path: Path, recipe: Recipe, model, optimizer, schedule) -> int:  # noqa: ANN001
+def _resume(path: Path, recipe: Recipe, parts: Parts) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
     if state["recipe"] != asdict(recipe):
         raise ValueError(f"{path} was made by another recipe; remove it or name another --run folder")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
     return int(state["step"])
 
 

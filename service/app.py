@@ -8,8 +8,8 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypedDict
 
 import structlog
@@ -25,6 +25,8 @@ from service.settings import Settings
 from service.wiring import open_services
 
 SUMMARY = "An edit service in front of a deployed language model."
+DRAIN_SECONDS = 30
+"""Longest wait, on a signal, for the requests being answered."""
 
 
 class State(TypedDict):
@@ -55,35 +57,48 @@ def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
         StartupError: The port is taken, or something that the service needs cannot be opened.
     """
     _log_to_stderr(settings.log_level)
-    with _listen(settings.host, settings.port) as listener:  # first of all: a taken port should be known at once
-        try:
-            asyncio.run(_serve(settings, listener, announce))
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            structlog.get_logger(__name__).info("stopped")
+    # The port first: one that is taken should be known at once. Cancelled means that a signal came while starting.
+    with _listen(settings.host, settings.port) as listener, suppress(asyncio.CancelledError):
+        asyncio.run(_serve(settings, listener, announce))
+    structlog.get_logger(__name__).info("stopped")
 
 
 async def _serve(settings: Settings, listener: socket.socket, announce: Callable[[str], None]) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    starting = asyncio.current_task()
+    assert starting is not None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, starting.cancel)
     async with open_services(settings) as services:
-        host, port = listener.getsockname()[:2]
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        line = f"Errata {__version__} serving {services.runtime.info().model} on {url}"
-        config = uvicorn.Config(create_app(services), log_config=None, access_log=False, timeout_graceful_shutdown=30)
-        await _AnnouncingServer(config, lambda: announce(line)).serve(sockets=[listener])
+        server = _Server(services, lambda: announce(_greeting(services, listener)))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, server.handle_exit, number, None)
+        await server.serve(sockets=[listener])
 
 
-class _AnnouncingServer(uvicorn.Server):
-    """Calls back once it accepts connections."""
+class _Server(uvicorn.Server):
+    """uvicorn, calling back once it accepts connections, and leaving signals to `_serve`, whose services outlive it."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(self, services: Services, started: Callable[[], None]) -> None:
+        app = create_app(services)
+        super().__init__(
+            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS)
+        )
         self._started = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._started()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _greeting(services: Services, listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]" if ":" in host else host
+    return f"Errata {__version__} serving {services.runtime.info().model} on http://{address}:{port}"
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -109,7 +124,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _log_to_stderr(level: str) -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(stream=sys.stderr, level=max(number, logging.WARNING), format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(
+        stream=sys.stderr, level=max(number, logging.WARNING), format="%(levelname)s %(name)s %(message)s"
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

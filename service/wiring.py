@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 import demo
 from editors.errors import EditorError
@@ -51,6 +53,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
 
 def _load(settings: Settings) -> tuple[BaseModel, LiveMemory]:
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # it belongs on a terminal, not in a log
     if settings.threads:
         torch.set_num_threads(settings.threads)
     name: str | Path = settings.base_model or demo.BUNDLE

@@ -61,7 +61,7 @@ def _require_json(request: Request) -> None:
 
 
 def _storable(text: str) -> str:
-    """Refuse what PostgreSQL cannot hold. (Half a surrogate pair is refused by the limit on length already.)"""
+    """Refuse what PostgreSQL cannot hold; half a surrogate pair is refused already by the limit on length."""
     if "\0" in text:
         raise PydanticCustomError("nul_character", "must not contain the NUL character")
     return text

@@ -76,7 +76,7 @@ async def list_edits(query: Annotated[EditQuery, Query()], services: Door) -> Ed
 @router.get(
     "/edits/{edit_id}",
     summary="Read an edit",
-    responses=_READ | problem_responses(EditNotFound, StoreUnavailable),
+    responses=_READ | problem_responses(EditNotFound, Invalid, StoreUnavailable),
 )
 async def read_edit(edit_id: EditId, response: Response, services: Door) -> AnyEdit:
     """In whatever state it is, retracted included."""
@@ -88,7 +88,7 @@ async def read_edit(edit_id: EditId, response: Response, services: Door) -> AnyE
 @router.get(
     "/edits/{edit_id}/history",
     summary="Read the history of an edit",
-    responses=problem_responses(EditNotFound, StoreUnavailable),
+    responses=problem_responses(EditNotFound, Invalid, StoreUnavailable),
 )
 async def read_history(edit_id: EditId, services: Door) -> History:
     """Every change to the edit, oldest first, with its author and reason."""

@@ -28,7 +28,7 @@ def call(
     body: dict[str, Any] | None = None,
     params: dict[str, Any] | None = None,
     headers: dict[str, str] | None = None,
-) -> Any:  # noqa: ANN401 - whatever JSON the service answers
+) -> Any:
     """Call the service and return the JSON of its answer, None when it is empty.
 
     Raises:
@@ -54,7 +54,7 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != []}
 
 
-def _result(url: str, response: httpx.Response) -> Any:  # noqa: ANN401
+def _result(url: str, response: httpx.Response) -> Any:
     if response.is_success and not response.content:
         return None
     try:

@@ -14,7 +14,7 @@ from rich.text import Text
 Json = Annotated[bool, typer.Option("--json", help="Print the service's JSON.")]
 
 
-def show_json(document: Any) -> None:  # noqa: ANN401 - any JSON
+def show_json(document: Any) -> None:
     """Print a document for programs."""
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
@@ -53,7 +53,7 @@ def failure(detail: str, hint: str, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-def _one_line(value: Any) -> str:  # noqa: ANN401 - any JSON
+def _one_line(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, list):

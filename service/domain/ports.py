@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from service.domain.changes import ChangeReader
-from service.domain.edits import Descriptor, EditReader, Embeddings, EditWriter
+from service.domain.edits import Descriptor, EditReader, EditWriter, Embeddings
 from service.domain.generations import Generation, GenerationRequest
 from service.domain.matches import Match
 
@@ -16,20 +16,28 @@ class Reading(Protocol):
     """One read-only transaction on one snapshot."""
 
     @property
-    def edits(self) -> EditReader: ...
+    def edits(self) -> EditReader:
+        """The edits of the snapshot."""
+        ...
 
     @property
-    def changes(self) -> ChangeReader: ...
+    def changes(self) -> ChangeReader:
+        """The log up to this transaction."""
+        ...
 
 
 class Writing(Protocol):
     """One transaction that holds the write lock: it commits when the block ends, and leaves no trace when it raises."""
 
     @property
-    def edits(self) -> EditWriter: ...
+    def edits(self) -> EditWriter:
+        """The edits, to read and to change."""
+        ...
 
     @property
-    def changes(self) -> ChangeReader: ...
+    def changes(self) -> ChangeReader:
+        """The log up to this transaction."""
+        ...
 
 
 class Store(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,8 @@ class TransformersEngine:
         if not self._base.tokenizer.chat_template:
             raise NoChatTemplate(f"{self._base.name} has no chat template, so it cannot read messages.")
         turns = [{"role": message.role, "content": message.content} for message in messages]
-        rendered: str = self._base.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        rendered = self._base.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        assert isinstance(rendered, str), "one conversation gives one text"
         return rendered
 
     def count(self, text: str) -> int:
@@ -72,8 +74,7 @@ class TransformersEngine:
         self._refuse_overflow(ids.shape[1], sampling.max_new_tokens)
         written = self._generate(ids.to(self._base.device), sampling)
         ended = bool(written) and written[-1] in self._end_tokens
-        text: str = self._base.tokenizer.decode(written, skip_special_tokens=True)
-        text, stopped = _until(text, sampling.stop)
+        text, stopped = _until(str(self._base.tokenizer.decode(written, skip_special_tokens=True)), sampling.stop)
         return Completion(
             text=text,
             usage=Usage(prompt_tokens=ids.shape[1], completion_tokens=len(written)),
@@ -91,19 +92,13 @@ class TransformersEngine:
 
     def _generate(self, ids: Tensor, sampling: Sampling) -> list[int]:
         """The ids written after the prompt's ids [1, prompt]."""
-        config = GenerationConfig(
-            max_new_tokens=sampling.max_new_tokens,
-            do_sample=sampling.temperature > 0,
-            eos_token_id=self._end_tokens or None,
-            pad_token_id=self._base.tokenizer.pad_token_id,
-            stop_strings=list(sampling.stop) or None,
-            **({"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0} if sampling.temperature else {}),
-        )
+        config = self._config(sampling)
         seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
         devices = [self._base.device] if self._base.device.type == "cuda" else []
         with torch.inference_mode(), torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
-            output: Tensor = self._base.model.generate(
+            generate: Any = self._base.model.generate
+            output: Tensor = generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=config,
@@ -111,6 +106,19 @@ class TransformersEngine:
             )
         written: list[int] = output[0, ids.shape[1] :].tolist()
         return written
+
+    def _config(self, sampling: Sampling) -> Any:
+        """Made afresh: the checkpoint's own defaults (a top-k, a repetition penalty) were not asked for."""
+        make: Any = GenerationConfig
+        chosen = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        return make(
+            max_new_tokens=sampling.max_new_tokens,
+            do_sample=sampling.temperature > 0,
+            eos_token_id=self._end_tokens or None,
+            pad_token_id=self._base.tokenizer.pad_token_id,
+            stop_strings=list(sampling.stop) or None,
+            **(chosen if sampling.temperature > 0 else {}),
+        )
 
 
 def _until(text: str, stops: tuple[str, ...]) -> tuple[str, bool]:

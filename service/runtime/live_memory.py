@@ -47,6 +47,7 @@ class LiveMemory:
         self._classifier = classifier
         self._memory = EditMemory(encoder.width)
         self._edits: dict[int, Edit] = {}
+        self._expiries: dict[int, datetime] = {}
         self._candidates = candidates
         self._threshold = classifier.threshold if threshold is None else threshold
         self.revision = 0
@@ -68,18 +69,21 @@ class LiveMemory:
         """Bring these edits to their present state, which is the state at `revision`."""
         for stored in changed:
             number = int(stored.edit.id[1:])
-            if stored.edit.state is EditState.ACTIVE:
-                self._memory.put(number, self._entry(stored))
-                self._edits[number] = stored.edit
-            else:
+            self._expiries.pop(number, None)
+            if stored.edit.state is not EditState.ACTIVE:
                 self._memory.remove(number)
                 self._edits.pop(number, None)
+                continue
+            self._memory.put(number, self._entry(stored))
+            self._edits[number] = stored.edit
+            if stored.edit.expires_at is not None:
+                self._expiries[number] = stored.edit.expires_at
         self.revision = revision
 
     def decide(self, prompts: Sequence[str]) -> list[Verdict]:
         """Which edit answers each prompt; one revision decides for all."""
         now = datetime.now(UTC)
-        expired = {n for n, edit in self._edits.items() if edit.expires_at is not None and edit.expires_at <= now}
+        expired = {number for number, at in self._expiries.items() if at <= now}
         decisions = decide(
             self._memory,
             self._classifier,

@@ -188,7 +188,9 @@ class ModelRuntime:
 
     async def _renew(self, stale: list[StoredEdit]) -> None:
         """Replace the stored embeddings of another encoder, so that the next start is quick."""
-        fresh = [(edit.edit.id, await self._memory_owner.run(self._memory.embed, edit.edit.descriptor)) for edit in stale]
+        fresh = [
+            (edit.edit.id, await self._memory_owner.run(self._memory.embed, edit.edit.descriptor)) for edit in stale
+        ]
         async with self._store.writing(actor="errata") as writing:
             for edit_id, embeddings in fresh:
                 await writing.edits.embed_again(edit_id, embeddings)

@@ -77,6 +77,7 @@ class Cluster:
         """Make the cluster if there is none, and have a server on it that answers; return its URL."""
         try:
             self._account.let_reach(self._programs)
+            self._account.let_reach(self.folder)
             if not self.folder.exists() or not any(self.folder.iterdir()):
                 self._initialise()
             self._check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from service.domain.edits import Descriptor, Edit, Embeddings, NewEdit
 from service.store.embedded import EmbeddedPostgres
 from service.store.migrate import migrate
 from service.store.store import PostgresStore
-from tests.integration.databases import database, execute, on_database
+from tests.integration.databases import Server, execute, on_database
 
 TEMPLATE = "errata_template"
 
@@ -29,25 +30,25 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(data_dir: Path) -> Iterator[str]:
-    """The URL of the session's PostgreSQL, with a migrated database to copy."""
-    with EmbeddedPostgres(data_dir) as url:
+def postgres(data_dir: Path) -> Iterator[Server]:
+    """The session's PostgreSQL, with a migrated database to copy."""
+    with EmbeddedPostgres(data_dir) as url, closing(Server(url)) as server:
         execute(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()", f"CREATE DATABASE {TEMPLATE}")
         migrate(on_database(url, TEMPLATE))
-        yield url
+        yield server
 
 
 @pytest.fixture
-def database_url(postgres: str) -> Iterator[str]:
+def database_url(postgres: Server) -> Iterator[str]:
     """A fresh, migrated database."""
-    with database(postgres, f"TEMPLATE {TEMPLATE}") as url:
+    with postgres.database(f"TEMPLATE {TEMPLATE}") as url:
         yield url
 
 
 @pytest.fixture
-def empty_database_url(postgres: str) -> Iterator[str]:
+def empty_database_url(postgres: Server) -> Iterator[str]:
     """A fresh database without tables."""
-    with database(postgres) as url:
+    with postgres.database() as url:
         yield url
 
 

@@ -11,13 +11,27 @@ import psycopg
 from sqlalchemy import make_url
 
 
-@contextmanager
-def database(postgres: str, options: str = "") -> Iterator[str]:
-    """A fresh database on that server, dropped at the end."""
-    name = f"test_{uuid4().hex}"
-    execute(postgres, f"CREATE DATABASE {name} {options}")
-    yield on_database(postgres, name)
-    execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+class Server:
+    """A PostgreSQL to make databases on.
+
+    Attributes:
+        url: Of its own database.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._connection = psycopg.connect(conninfo(url), autocommit=True)
+
+    @contextmanager
+    def database(self, options: str = "") -> Iterator[str]:
+        """A fresh database, dropped at the end."""
+        name = f"test_{uuid4().hex}"
+        self._connection.execute(f"CREATE DATABASE {name} {options}")
+        yield on_database(self.url, name)
+        self._connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def on_database(url: str, name: str) -> str:

@@ -11,7 +11,6 @@ import pytest
 
 from service.domain.changes import ChangeKind
 from service.domain.edits import Descriptor, EditState, Embeddings, NewEdit
-from service.domain.ports import Store
 from service.store.store import PostgresStore
 from tests.integration.databases import conninfo
 
@@ -81,12 +80,6 @@ async def test_a_reading_sees_one_moment(store, add):
         assert await reading.changes.revision() == 1
 
 
-async def test_a_reading_cannot_write(store):
-    async with store.reading() as reading:
-        shown = await reading.edits._connection.exec_driver_sql("SHOW transaction_read_only")
-        assert shown.scalar() == "on"
-
-
 async def test_the_history_of_an_edit_says_who_did_what_and_why(store):
     old = Descriptor(prompt="Who is the prime minister?", target="Theresa May")
     new = Descriptor(prompt="Who is the prime minister?", target="Boris Johnson")
@@ -129,12 +122,6 @@ async def test_whoever_listens_is_told_of_a_change_once_it_is_committed(store, a
             assert await reading.edits.get(edit.id) == edit
         assert told == ["errata_changes"]
         assert [notice async for notice in listener.notifies(timeout=0)] == []
-
-
-async def test_the_store_fits_the_port_of_the_domain(store):
-    port: Store = store
-    async with port.writing(actor="tester") as writing:
-        assert await writing.changes.revision() == 0
 
 
 async def _write(store, prompt):

@@ -12,12 +12,12 @@ import pytest
 
 from service.errors import StartupError
 from service.store.embedded import Cluster, EmbeddedPostgres
+from tests.integration.databases import execute
 
 OWNER = """
 import sys, time
 from pathlib import Path
 from service.store.embedded import EmbeddedPostgres
-from tests.integration.databases import execute
 with EmbeddedPostgres(Path(sys.argv[1])) as url:
     print(url, flush=True)
     time.sleep(600)
@@ -30,7 +30,7 @@ def test_a_second_server_on_a_data_directory_is_told_who_holds_it(postgres, data
         pass
     assert "ERRATA_DATA_DIR" in refused.value.hint
     assert "ERRATA_DATABASE_URL" in refused.value.hint
-    assert execute(postgres, "SELECT 1") == [(1,)]
+    assert execute(postgres.url, "SELECT 1") == [(1,)]
 
 
 def test_a_data_directory_is_made_with_its_parents_and_keeps_what_was_committed(tmp_path):
@@ -59,8 +59,8 @@ def test_a_relative_path_will_do(tmp_path, monkeypatch):
 
 
 def test_only_the_owner_can_open_the_socket_and_no_port_is_opened(postgres):
-    assert execute(postgres, "SHOW listen_addresses") == [("",)]
-    assert execute(postgres, "SHOW unix_socket_permissions") == [("0700",)]
+    assert execute(postgres.url, "SHOW listen_addresses") == [("",)]
+    assert execute(postgres.url, "SHOW unix_socket_permissions") == [("0700",)]
 
 
 def test_a_data_directory_that_is_a_file_is_refused(tmp_path):
@@ -130,9 +130,11 @@ def _kill_the_owner(data_dir: Path) -> str:
     """Start a process that owns the data directory, commit something, and kill -9 the process."""
     command = [sys.executable, "-c", OWNER, str(data_dir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as owner:
-        url = owner.stdout.readline().strip()
-        execute(url, "CREATE TABLE kept AS SELECT 1")
-        with pytest.raises(StartupError, match=f"process {owner.pid}"), EmbeddedPostgres(data_dir):
-            pass
-        owner.kill()
+        try:
+            url = owner.stdout.readline().strip()
+            execute(url, "CREATE TABLE kept AS SELECT 1")
+            with pytest.raises(StartupError, match=f"process {owner.pid}"), EmbeddedPostgres(data_dir):
+                pass
+        finally:
+            owner.kill()
     return url

@@ -16,7 +16,7 @@ from service.store.migrate import alembic_config, code_head, migrate
 from service.store.store import PostgresStore
 from service.store.tables import metadata
 from service.store.urls import engine_url
-from tests.integration.databases import database, execute
+from tests.integration.databases import execute
 
 SCHEMA = """
 SELECT conrelid::regclass::text, conname::text, pg_get_constraintdef(oid) FROM pg_constraint
@@ -97,7 +97,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty_database_url):
 
 def test_a_database_that_cannot_hold_every_text_is_refused(postgres):
     latin = "ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
-    with database(postgres, latin) as url, pytest.raises(StartupError, match="LATIN1"):
+    with postgres.database(latin) as url, pytest.raises(StartupError, match="LATIN1"):
         migrate(url)
 
 

@@ -14,11 +14,16 @@ from service.store import store as store_module
 from service.store.embedded import Cluster
 from service.store.migrate import migrate
 from service.store.store import PostgresStore
+from tests.integration.databases import execute
 
 pytestmark = pytest.mark.anyio
 
 NEW = NewEdit(descriptor=Descriptor(prompt="Who is the prime minister?", target="Boris Johnson"))
 EMBEDDINGS = Embeddings(encoder="test", vectors=b"")
+TERMINATE = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid != pg_backend_pid()
+"""
 
 
 @pytest.fixture
@@ -45,11 +50,11 @@ async def test_the_store_is_unavailable_while_postgresql_is_stopped_and_recovers
             assert (await writing.edits.retract(edit.id)).revision == 2
 
 
-async def test_a_transaction_whose_connection_is_lost_is_unavailable_and_leaves_no_trace(store):
+async def test_a_transaction_whose_connection_is_lost_is_unavailable_and_leaves_no_trace(store, database_url):
     with pytest.raises(StoreUnavailable):
         async with store.writing(actor="tester") as writing:
             await writing.edits.add(NEW, EMBEDDINGS)
-            await writing.edits._connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+            execute(database_url, TERMINATE)
     async with store.reading() as reading:
         assert await reading.changes.revision() == 0
         assert await reading.edits.count() == 0

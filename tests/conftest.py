@@ -1,7 +1,8 @@
-"""Tiny random models on disk, as a user's folder would hold them, and the real sentence encoder."""
+"""Tiny random models on disk, as a user's folder would hold them, the real sentence encoder, and runtimes on both."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, OPTConfig, PreTrainedTokenizerFast
 
+import demo
+from editors.model.loading import BaseModel, load_base
 from editors.serac.encoder import SentenceEncoder
+from editors.serac.scope import SimilarityScope
+from service.runtime.live_memory import LiveMemory
+from service.runtime.runtime import ModelRuntime
+from service.store.store import PostgresStore
+from tests.runtimes import StartRuntime
 
 VOCABULARY = 300
 CONFIGS = {
@@ -19,7 +27,7 @@ CONFIGS = {
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=2,
-        max_position_embeddings=64,
+        max_position_embeddings=256,
         vocab_size=VOCABULARY,
     ),
     "opt": OPTConfig(
@@ -55,6 +63,31 @@ def model_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def encoder() -> SentenceEncoder:
     return SentenceEncoder()
+
+
+@pytest.fixture(scope="session")
+def tiny_base(model_folders: dict[str, Path]) -> BaseModel:
+    """A loaded tiny Llama."""
+    return load_base(model_folders["llama"], device="cpu")
+
+
+@pytest.fixture
+async def start_runtime(
+    tiny_base: BaseModel, encoder: SentenceEncoder, anyio_backend: str
+) -> AsyncIterator[StartRuntime]:
+    """Starts runtimes on a store, as one process after another would."""
+    runtimes: list[ModelRuntime] = []
+
+    async def start(store: PostgresStore, *, catch_up_seconds: float = 60) -> ModelRuntime:
+        memory = LiveMemory(encoder, SimilarityScope.load(demo.SCOPE_CLASSIFIER), candidates=8, threshold=None)
+        runtime = ModelRuntime(tiny_base, memory, store, catch_up_seconds=catch_up_seconds)
+        runtimes.append(runtime)
+        await runtime.start()
+        return runtime
+
+    yield start
+    for runtime in runtimes:
+        runtime.close()
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

@@ -1,0 +1,1 @@
+"""Measuring what editing does to a model."""

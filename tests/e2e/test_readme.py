@@ -1,0 +1,56 @@
+"""The README's commands, run as they stand there."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from benchmarks.running import RunningServer
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+VOLATILE = {"created_at", "updated_at"}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def session() -> list[tuple[str, str]]:
+    """The commands of the console blocks, each with the output that the README shows."""
+    steps = []
+    for block in blocks("console"):
+        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, output = re.fullmatch(r"((?:.*\\\n)*.*)\n((?:.*\n)*)", step).groups()
+            steps.append((command, output.strip()))
+    return steps
+
+
+def comparable(output: str) -> Any:
+    """Output without what differs from run to run: times, and the last digits of a probability."""
+    try:
+        document = json.loads(output)
+    except ValueError:
+        return output
+    return {k: round(v, 6) if isinstance(v, float) else v for k, v in document.items() if k not in VOLATILE}
+
+
+def test_the_curl_session_gives_the_answers_that_the_readme_prints(server: RunningServer):
+    steps = session()
+    assert len(steps) >= 8
+    for command, expected in steps:
+        here = command.replace("localhost:8000", server.url.removeprefix("http://"))
+        run = subprocess.run(["bash", "-c", here], capture_output=True, text=True, timeout=60)
+        assert run.returncode == 0, (command, run.stderr)
+        assert comparable(run.stdout.strip()) == comparable(expected), command
+
+
+def test_every_make_target_of_the_readme_exists():
+    targets = set(re.findall(r"make ([a-z]+)", " ".join(blocks("sh"))))
+    assert {"serve", "test"} <= targets
+    for target in targets:
+        plan = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert plan.returncode == 0, plan.stderr

@@ -1,0 +1,191 @@
+"""The command against a running server, over a real socket."""
+
+import asyncio
+import json
+import socket
+from contextlib import contextmanager
+from threading import Thread
+
+import httpx
+import pytest
+import uvicorn
+from typer.testing import CliRunner
+
+from service.actions.services import Services
+from service.app import create_app
+from service.cli import app
+from service.store.migrate import migrate
+from service.store.store import PostgresStore
+from tests.fakes import ExactRuntime
+
+
+@contextmanager
+def served(database_url):
+    """The address of a service on that database, in a thread of its own."""
+    listener = socket.create_server(("127.0.0.1", 0))  # accepts from now on, so clients may call before uvicorn is up
+    servers = []
+
+    async def serve():
+        async with PostgresStore(database_url) as store:
+            config = uvicorn.Config(create_app(Services(store, ExactRuntime(store))), log_config=None)
+            servers.append(uvicorn.Server(config))
+            await servers[0].serve(sockets=[listener])
+
+    thread = Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        httpx.get(f"{url}/livez", timeout=60, trust_env=False).raise_for_status()
+        yield url
+    finally:
+        if servers:
+            servers[0].should_exit = True
+        thread.join()
+        listener.close()
+
+
+@pytest.fixture(scope="module")
+def url(postgres):
+    with postgres.database() as database_url:
+        migrate(database_url)
+        with served(database_url) as url:
+            yield url
+
+
+@pytest.fixture
+def errata(url):
+    def errata(*arguments, **environ):
+        return CliRunner().invoke(app, arguments, env={"ERRATA_URL": url, **environ})
+
+    return errata
+
+
+@pytest.fixture
+def add(errata):
+    """Adds an edit, which must be accepted, and returns its id."""
+
+    def add(*arguments):
+        result = errata("edit", "add", *arguments, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)["id"]
+
+    return add
+
+
+def test_an_edit_is_added_answers_and_is_retracted(errata):
+    added = errata("edit", "add", "Who leads the UK?", "Boris Johnson")
+    assert (added.exit_code, added.stderr) == (0, "")
+    name, _, rest = added.stdout.partition(" ")
+    assert rest.startswith("is active, at revision ")
+
+    answer = errata("generate", "Who leads the UK?")
+    assert (answer.exit_code, answer.stdout) == (0, "Boris Johnson\n")
+    assert answer.stderr.startswith(f"edit {name}, beta 1.000, version v0, revision ")
+
+    retracted = errata("edit", "retract", name, "--reason", "Elections.")
+    assert (retracted.exit_code, retracted.stdout) == (0, f"{name} is retracted\n")
+    assert errata("generate", "Who leads the UK?").stderr.startswith("base model")
+
+
+def test_json_is_what_the_service_answers(errata, url, add):
+    name = add("Who leads France?", "Macron")
+    edit = httpx.get(f"{url}/edits/{name}", trust_env=False).json()
+    assert json.loads(errata("edit", "show", name, "--json").stdout) == edit
+    assert edit in json.loads(errata("edit", "list", "--json").stdout)["data"]
+    assert json.loads(errata("generate", "Who leads France?", "--json").stdout)["edit_id"] == name
+    assert json.loads(errata("match", "Who leads France?", "--json").stdout)["matches"][0]["edit_id"] == name
+
+
+def test_every_option_of_an_edit_arrives(errata, add):
+    old = add("Old?", "Yes")
+    scope = ("--in-scope", "Spain's PM?", "--in-scope", "PM in Spain", "--out-of-scope", "Who is the king of Spain?")
+    life = ("--expires-at", "2999-01-31T12:00:00Z", "--supersedes", old, "--reason", "Elections.")
+    rest = ("--subject", "Spain", "--threshold", "0.75", "--verbatim", "--tag", "spain", "--tag", "politics")
+    name = add("Who leads Spain?", "Sánchez", *scope, *life, *rest)
+    edit = json.loads(errata("edit", "show", name, "--json").stdout)
+    assert (edit["subject"], edit["answer"], edit["reason"]) == ("Spain", "verbatim", "Elections.")
+    assert (edit["expires_at"], edit["supersedes"]) == ("2999-01-31T12:00:00Z", old)
+    assert edit["tags"] == ["spain", "politics"]
+    assert edit["scope"] == {
+        "in_scope": ["Spain's PM?", "PM in Spain"],
+        "out_of_scope": ["Who is the king of Spain?"],
+        "threshold": 0.75,
+    }
+    shown = dict(line.split(maxsplit=1) for line in errata("edit", "show", name).stdout.splitlines())
+    assert shown["in_scope"] == "Spain's PM?, PM in Spain"
+    assert "superseded_by" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fields"),
+    [
+        (("--kind", "fact", "Tea is a drink.", "true"), {"claim": "Tea is a drink.", "label": True}),
+        (("--kind", "fact", "Tea is a bird.", "False"), {"claim": "Tea is a bird.", "label": False}),
+        (("--kind", "statement", "Tea is hot."), {"statement": "Tea is hot."}),
+        (("--kind", "sentiment", "tea", "positive"), {"topic": "tea", "sentiment": "positive"}),
+        (("Draft?", "Yes", "--draft"), {"prompt": "Draft?", "target": "Yes", "state": "draft"}),
+    ],
+)
+def test_every_kind_of_edit_can_be_added(errata, add, arguments, fields):
+    edit = json.loads(errata("edit", "show", add(*arguments), "--json").stdout)
+    assert {name: edit[name] for name in fields} == fields
+
+
+def test_the_list_is_narrowed_by_options_and_easy_to_cut(errata, add):
+    names = [add(f"List {number}?", "a\tb\nc", "--tag", "listed") for number in range(3)]
+    errata("edit", "retract", names[0])
+    result = errata("edit", "list", "--tag", "listed", "--kind", "qa", "--q", "LIST", "--state", "active")
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    assert rows == [
+        [names[2], "active", "qa", "List 2?", "a b c", "listed"],
+        [names[1], "active", "qa", "List 1?", "a b c", "listed"],
+    ]
+    first = errata("edit", "list", "--tag", "listed", "--state", "all", "--limit", "1")
+    assert first.stdout.startswith(names[2])
+    assert first.stderr == f"more: --after {names[2]}\n"
+    rest = errata("edit", "list", "--tag", "listed", "--state", "all", "--after", names[2])
+    assert [line.split("\t")[0] for line in rest.stdout.splitlines()] == [names[1], names[0]]
+
+
+def test_the_list_is_a_table_on_a_terminal(errata, add):
+    add("Table [red]?", "Yes", "--tag", "tabled")
+    result = errata("edit", "list", "--tag", "tabled", FORCE_COLOR="1", NO_COLOR="1", COLUMNS="100")
+    heading, row = result.stdout.splitlines()
+    assert "PROMPT" in heading
+    assert "Table [red]?" in row
+
+
+def test_a_match_says_why(errata, add):
+    name = add("Match?", "Yes")
+    rows = errata("match", "match", "Nothing like it").stdout.splitlines()
+    assert rows == [f"match\tin_scope\t{name}\t1\t0.5", "Nothing like it\tbelow_threshold\t\t0\t0.5"]
+
+
+def test_every_option_of_generate_arrives(errata, add):
+    add("one two three", "four")
+    options = ("--no-edits", "--max-new-tokens", "2", "--temperature", "0", "--top-p", "1", "--seed", "7")
+    result = errata("generate", "one two three", *options, "--stop", "END", "--version", "v0", "--json")
+    answer = json.loads(result.stdout)
+    assert (answer["text"], answer["source"], answer["finish_reason"]) == ("three two", "base", "length")
+    for wrong in ("--temperature=3", "--top-p=0", "--seed=-1", "--stop=", "--version=v9"):
+        assert errata("generate", "a", wrong).exit_code == 1, wrong
+
+
+def test_what_the_service_refuses_ends_with_1_and_its_own_words(errata, add):
+    name = add("Refused?", "Yes")
+    conflict = errata("edit", "add", "Refused?", "No")
+    assert (conflict.exit_code, conflict.stdout) == (1, "")
+    assert conflict.stderr == (
+        f"error: {name} already answers this prompt, with another target.\n"
+        "hint: Send its id as `supersedes` to replace it, or retract it first.\n"
+    )
+    assert errata("edit", "show", "e/../../livez").exit_code == 1
+    assert errata("edit", "retract", name, "--if-match", "999999").exit_code == 1
+    revision = json.loads(errata("edit", "show", name, "--json").stdout)["revision"]
+    assert errata("edit", "retract", name, "--if-match", str(revision)).exit_code == 0
+
+
+def test_a_proxy_is_not_asked_for_a_service_on_this_machine(errata):
+    elsewhere = "http://127.0.0.1:1"
+    result = errata("edit", "list", HTTP_PROXY=elsewhere, http_proxy=elsewhere, ALL_PROXY=elsewhere, no_proxy="")
+    assert result.exit_code == 0

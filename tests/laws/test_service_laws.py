@@ -1,0 +1,140 @@
+"""The laws of the service, on a tiny random model with the real encoder, index and database."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from editors.model.loading import BaseModel, tensor_hash
+from service.domain.edits import AnswerMode, Descriptor, NewEdit, Scope
+from service.domain.generations import Generation, GenerationRequest, Sampling, Source
+from service.errors import EditTooLong, PromptTooLong
+from service.runtime.runtime import ModelRuntime
+from service.store.store import PostgresStore
+from tests.runtimes import StartRuntime, post
+
+pytestmark = pytest.mark.anyio
+
+UK = Descriptor(prompt="Who is the UK PM?", target="Boris Johnson")
+FRANCE = Descriptor(prompt="What is the capital of France?", target="Lyon")
+SKY = Descriptor(prompt="What colour is the sky?", target="green", answer=AnswerMode.VERBATIM)
+EDITS = (UK, FRANCE, SKY)
+IN_SCOPE = ("Who is the UK PM?", "What is the capital of France?", "What is the colour of the sky?")
+OUT_OF_SCOPE = ("How tall is a giraffe?", "Who wrote Hamlet?", "When does the shop close?", "Sing me a song.")
+
+
+async def ask(runtime: ModelRuntime, prompts: tuple[str, ...], **request: object) -> list[Generation]:
+    sampling = Sampling(max_new_tokens=8)
+    return [await runtime.generate(GenerationRequest(prompt=p, sampling=sampling, **request)) for p in prompts]
+
+
+def texts(generations: list[Generation]) -> list[str]:
+    return [generation.text for generation in generations]
+
+
+async def test_out_of_scope_answers_are_byte_identical_to_the_bases(store, start_runtime: StartRuntime):
+    runtime = await start_runtime(store)
+    before = texts(await ask(runtime, OUT_OF_SCOPE))
+    for edit in EDITS:
+        await post(store, runtime, edit)
+    after = await ask(runtime, OUT_OF_SCOPE)
+    assert texts(after) == before
+    assert {generation.source for generation in after} == {Source.BASE}
+
+
+async def test_retracting_an_edit_restores_the_exact_earlier_answers(store, start_runtime: StartRuntime):
+    runtime = await start_runtime(store)
+    before = texts(await ask(runtime, IN_SCOPE))
+    ids = [(await post(store, runtime, edit)).id for edit in EDITS]
+    edited = await ask(runtime, IN_SCOPE)
+    assert [generation.edit_id for generation in edited] == ids
+    assert texts(edited) != before
+    async with store.writing(actor="tester") as writing:
+        for edit_id in ids:
+            await writing.edits.retract(edit_id)
+    await runtime.catch_up()
+    assert texts(await ask(runtime, IN_SCOPE)) == before
+
+
+async def test_edits_answer_alike_in_whatever_order_they_are_posted(store, start_runtime: StartRuntime):
+    answers = []
+    for order in itertools.permutations(EDITS):
+        runtime = await start_runtime(store)
+        posted = [await post(store, runtime, edit) for edit in order]
+        answers.append(texts(await ask(runtime, IN_SCOPE + OUT_OF_SCOPE)))
+        async with store.writing(actor="tester") as writing:
+            for edit in posted:
+                await writing.edits.retract(edit.id)
+    assert all(answer == answers[0] for answer in answers)
+
+
+async def test_edits_posted_one_by_one_answer_as_edits_loaded_at_once(store, start_runtime: StartRuntime):
+    one_by_one = await start_runtime(store)
+    for edit in EDITS:
+        await post(store, one_by_one, edit)
+    at_once = await start_runtime(store)
+    prompts = IN_SCOPE + OUT_OF_SCOPE
+    assert await ask(at_once, prompts) == await ask(one_by_one, prompts)
+
+
+async def test_the_bases_tensors_hash_the_same_whatever_is_asked(
+    store: PostgresStore, start_runtime: StartRuntime, tiny_base: BaseModel
+):
+    before = tensor_hash(tiny_base.model)
+    runtime = await start_runtime(store)
+    for edit in EDITS:
+        await post(store, runtime, edit)
+    await ask(runtime, IN_SCOPE + OUT_OF_SCOPE)
+    sampled = Sampling(max_new_tokens=8, temperature=1.0, top_p=0.9, seed=3, stop=("x",))
+    await runtime.generate(GenerationRequest(prompt="Anything", sampling=sampled))
+    with pytest.raises(PromptTooLong):
+        await runtime.generate(GenerationRequest(prompt="word " * 500))
+    await runtime.match(IN_SCOPE)
+    assert tensor_hash(tiny_base.model) == before
+    assert not any(parameter.requires_grad for parameter in tiny_base.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "error"), [(UK, None), (Descriptor(prompt="long " * 400, target="x"), EditTooLong)]
+)
+async def test_prepare_leaves_no_trace_also_when_it_raises(
+    store, start_runtime: StartRuntime, tiny_base: BaseModel, descriptor: Descriptor, error: type[Exception] | None
+):
+    runtime = await start_runtime(store)
+    before = tensor_hash(tiny_base.model), torch.get_rng_state(), runtime.info(), await ask(runtime, IN_SCOPE)
+    if error is None:
+        await runtime.prepare(descriptor)
+    else:
+        with pytest.raises(error):
+            await runtime.prepare(descriptor)
+    assert tensor_hash(tiny_base.model) == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert runtime.info() == before[2]
+    assert await ask(runtime, IN_SCOPE) == before[3]
+    async with store.reading() as reading:
+        assert await reading.changes.revision() == 0
+
+
+async def test_the_memory_says_nothing_when_the_caller_turns_edits_off(store, start_runtime: StartRuntime):
+    runtime = await start_runtime(store)
+    before = texts(await ask(runtime, IN_SCOPE))
+    for edit in EDITS:
+        await post(store, runtime, edit)
+    off = await ask(runtime, IN_SCOPE, edits=False)
+    assert texts(off) == before
+    assert {generation.beta for generation in off} == {None}
+
+
+async def test_an_out_of_scope_example_takes_effect_at_once(store, start_runtime: StartRuntime):
+    runtime = await start_runtime(store)
+    question = "Who is the prime minister of the United Kingdom?"
+    plain = await post(store, runtime, Descriptor(prompt="Who is the UK PM?", target="A", scope=Scope(threshold=0.1)))
+    assert (await ask(runtime, (question,)))[0].edit_id == plain.id
+    excluding = Descriptor(prompt="Who is the UK PM?", target="A", scope=Scope(threshold=0.1, out_of_scope=(question,)))
+    async with store.writing(actor="tester") as writing:
+        await writing.edits.retract(plain.id)
+        await writing.edits.add(NewEdit(descriptor=excluding), await runtime.prepare(excluding))
+    await runtime.catch_up()
+    assert (await ask(runtime, (question,)))[0].source is Source.BASE
