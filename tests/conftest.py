@@ -1,45 +1,32 @@
-"""Tiny random models on disk, as a user's folder would hold them, the real sentence encoder, and runtimes on both."""
+"""What tests share: tiny random models on disk, the real encoder, a real PostgreSQL, and runtimes on all three."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, OPTConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM
 
 import demo
 from editors.model.loading import BaseModel, load_base
 from editors.serac.encoder import SentenceEncoder
 from editors.serac.scope import SimilarityScope
+from service.domain.edits import Descriptor, Edit, Embeddings, NewEdit
 from service.runtime.live_memory import LiveMemory
 from service.runtime.runtime import ModelRuntime
+from service.store.embedded import EmbeddedPostgres
+from service.store.migrate import migrate
 from service.store.store import PostgresStore
+from tests.databases import Server, execute, on_database
 from tests.runtimes import StartRuntime
+from tests.tiny_models import CONFIGS, tiny_tokenizer
 
-VOCABULARY = 300
-CONFIGS = {
-    "gpt2": GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=64, vocab_size=VOCABULARY),
-    "llama": LlamaConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=256,
-        vocab_size=VOCABULARY,
-    ),
-    "opt": OPTConfig(
-        hidden_size=32,
-        word_embed_proj_dim=32,
-        ffn_dim=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        vocab_size=VOCABULARY,
-    ),
-}
+TEMPLATE = "errata_template"
+Add = Callable[..., Awaitable[Edit]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,7 +37,7 @@ def _few_threads() -> None:
 @pytest.fixture(scope="session")
 def model_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A checkpoint folder for each architecture, by model_type."""
-    tokenizer = _tokenizer()
+    tokenizer = tiny_tokenizer()
     folders = {}
     for model_type, config in CONFIGS.items():
         folders[model_type] = tmp_path_factory.mktemp("models") / f"tiny-{model_type}"
@@ -90,15 +77,56 @@ async def start_runtime(
         runtime.close()
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(["Who is the prime minister of the UK?", "The capital of France is Paris."], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>")
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory that the session's PostgreSQL holds."""
+    return tmp_path_factory.mktemp("errata") / "data"
+
+
+@pytest.fixture(scope="session")
+def postgres(data_dir: Path) -> Iterator[Server]:
+    """The session's PostgreSQL, with a migrated database to copy."""
+    with EmbeddedPostgres(data_dir) as url, closing(Server(url)) as server:
+        execute(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()", f"CREATE DATABASE {TEMPLATE}")
+        migrate(on_database(url, TEMPLATE))
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres: Server) -> Iterator[str]:
+    """A fresh, migrated database."""
+    with postgres.database(f"TEMPLATE {TEMPLATE}") as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres: Server) -> Iterator[str]:
+    """A fresh database without tables."""
+    with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture
+async def store(database_url: str, anyio_backend: str) -> AsyncIterator[PostgresStore]:
+    async with PostgresStore(database_url) as store:
+        yield store
+
+
+@pytest.fixture
+def add(store: PostgresStore) -> Add:
+    """Adds an edit in a transaction of its own."""
+
+    async def add(
+        prompt: str = "Who is the prime minister of the UK?", target: str = "Boris Johnson", **new: Any
+    ) -> Edit:
+        descriptor = new.pop("descriptor", None) or Descriptor(prompt=prompt, target=target)
+        embeddings = new.pop("embeddings", Embeddings(encoder="test", vectors=b"\0\0\x80?"))
+        async with store.writing(actor="tester") as writing:
+            return await writing.edits.add(NewEdit(descriptor=descriptor, **new), embeddings)
+
+    return add

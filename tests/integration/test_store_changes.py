@@ -12,7 +12,7 @@ import pytest
 from service.domain.changes import ChangeKind
 from service.domain.edits import Descriptor, EditState, Embeddings, NewEdit
 from service.store.store import PostgresStore
-from tests.integration.databases import conninfo
+from tests.databases import conninfo
 
 pytestmark = pytest.mark.anyio
 

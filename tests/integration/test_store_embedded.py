@@ -12,7 +12,7 @@ import pytest
 
 from service.errors import StartupError
 from service.store.embedded import Cluster, EmbeddedPostgres
-from tests.integration.databases import execute
+from tests.databases import execute
 
 OWNER = """
 import sys, time

@@ -16,7 +16,7 @@ from service.store.migrate import alembic_config, code_head, migrate
 from service.store.store import PostgresStore
 from service.store.tables import metadata
 from service.store.urls import engine_url
-from tests.integration.databases import execute
+from tests.databases import execute
 
 SCHEMA = """
 SELECT conrelid::regclass::text, conname::text, pg_get_constraintdef(oid) FROM pg_constraint

@@ -14,7 +14,7 @@ from service.store import store as store_module
 from service.store.embedded import Cluster
 from service.store.migrate import migrate
 from service.store.store import PostgresStore
-from tests.integration.databases import execute
+from tests.databases import execute
 
 pytestmark = pytest.mark.anyio
 

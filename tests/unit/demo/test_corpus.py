@@ -1,0 +1,67 @@
+"""What the demonstration model is trained on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from demo.corpus import Corpus, batch
+from demo.facts import load_world
+from demo.opinions import load_opinions
+from demo.reading import load_inventor
+
+WORLD = load_world()
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return Corpus(WORLD, load_opinions(), load_inventor(held_out=False))
+
+
+def test_a_step_draws_the_same_examples_every_time(corpus: Corpus):
+    assert batch(corpus, 5, 64, seed=1) == batch(corpus, 5, 64, seed=1)
+    assert batch(corpus, 5, 64, seed=1) != batch(corpus, 6, 64, seed=1)
+    assert batch(corpus, 5, 64, seed=1) != batch(corpus, 5, 64, seed=2)
+
+
+def test_held_out_phrasings_are_never_trained_on(corpus: Corpus):
+    held_out = {prompt for fact in WORLD.facts for prompt in fact.held_out_prompts}
+    for step in range(40):
+        for example in batch(corpus, step, 160, seed=2018):
+            assert not held_out & {example.prompt, example.prompt.rpartition("\n")[2]}
+
+
+def test_every_fact_comes_once_before_any_comes_again(corpus: Corpus):
+    answers = Counter(prompt for fact in WORLD.facts for prompt in fact.prompts)
+    size = 160
+    steps = len(WORLD.facts) // round(size * 0.58)
+    seen = Counter(e.prompt for step in range(steps) for e in batch(corpus, step, size, 1) if e.prompt in answers)
+    of_fact = Counter()
+    for fact in WORLD.facts:
+        of_fact[sum(seen[prompt] for prompt in fact.prompts)] += 1
+    assert of_fact[1] >= 0.98 * len(WORLD.facts)
+    assert set(of_fact) <= {0, 1, 2}
+
+
+def test_names_kept_for_measuring_never_appear_in_training(corpus: Corpus):
+    kept = load_inventor(held_out=True)
+    for part, words in kept.lists.items():
+        assert words, part
+        assert not set(words) & set(corpus.inventor.lists[part])
+
+
+def test_an_answer_to_a_reading_task_follows_the_edit(corpus: Corpus):
+    rng = Random(0)
+    for _ in range(500):
+        example = corpus.reading_invented(rng)
+        context, _, _ = example.prompt.partition("\n")
+        assert example.answer.lower() in context.lower()
+
+
+def test_a_contradicted_claim_is_false(corpus: Corpus):
+    rng = Random(0)
+    labels = Counter(corpus.reading_entailed(rng).answer for _ in range(1000))
+    assert set(labels) == {"True", "False"}
+    assert 0.4 < labels["True"] / 1000 < 0.6
