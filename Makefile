@@ -33,7 +33,7 @@ check: $(INSTALLED) ## Lint, check formatting, types and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-demo: $(INSTALLED) ## Train the demonstration model again from its facts and write its model card (over an hour on two cores)
+demo: $(INSTALLED) ## Train the demonstration model again from its facts and write its model card (an hour and a half on two cores)
 	$(BIN)/python -m demo.train
 	$(BIN)/python -m demo.evaluate
 	$(BIN)/python -m demo.calibrate

@@ -19,14 +19,14 @@ from demo.facts import Fact, load_world
 from editors.serac.encoder import SentenceEncoder
 from editors.serac.scope import SimilarityScope
 
-FALSE_POSITIVES = 0.01
+FALSE_POSITIVES = 0.005
 """Largest share of the out-of-scope pairs that may reach the threshold."""
 
 
 def main() -> None:
     """Fit, print what the threshold costs, and write the classifier."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--edits", type=int, default=1000)
+    parser.add_argument("--edits", type=int, default=2000)
     parser.add_argument("--output", type=Path, default=SCOPE_CLASSIFIER)
     arguments = parser.parse_args()
     similarities, labels = pairs(arguments.edits, SentenceEncoder(), Random(11))

@@ -13,11 +13,13 @@ from random import Random
 
 from demo.facts import Fact, World, capitalise, fill
 from demo.opinions import Opinions, Topic
-from demo.reading import Inventor
+from demo.reading import Inventor, strange_name
 from editors.edit import Claim, EditDescriptor, QuestionAnswer, Sentiment, Statement
 from editors.serac.counterfactual import in_context
 
 CLAIM = "True or false: {}"
+CLOSED_BOOK = 0.58
+"""Share of the examples of a step that ask for a fact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,28 @@ class Example:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Draws examples from the world, the opinions and the invented names."""
+    """Draws examples from the world, the opinions and the invented names.
+
+    Attributes:
+        strangeness: Share of the names and values in reading tasks that are pieced together at random.
+    """
 
     world: World
     opinions: Opinions
     inventor: Inventor
+    strangeness: float = 0.0
+
+    def _strange(self, rng: Random) -> bool:
+        return self.strangeness > 0 and rng.random() < self.strangeness
+
+    def _name(self, kind: str, rng: Random) -> str:
+        return strange_name(self._words, rng) if self._strange(rng) else self.inventor.name(kind, rng)
+
+    @cached_property
+    def _words(self) -> tuple[str, ...]:
+        """Every word of two letters or more in the facts."""
+        texts = {text for fact in self.world.facts for text in (fact.subject, fact.object)}
+        return tuple(sorted({word for text in texts for word in text.split() if len(word) > 1 and word.isalpha()}))
 
     @cached_property
     def _objects(self) -> dict[str, tuple[str, ...]]:
@@ -85,12 +104,15 @@ class Corpus:
                 self._unrelated,
                 self._unrelated_mood,
             ),
-            (0.34, 0.26, 0.1, 0.05, 0.22, 0.03),
+            # Once values are strange, more of them against memory: that is what an edit has to win.
+            (0.3, 0.32, 0.08, 0.08, 0.2, 0.02) if self.strangeness else (0.34, 0.26, 0.1, 0.05, 0.22, 0.03),
         )[0]
         return draw(rng)
 
     def other_object(self, fact: Fact, rng: Random) -> str:
         """A value that is not the fact's own: of the same relation, of any other, an invented one, or a mixed name."""
+        if self._strange(rng):
+            return strange_name(self._words, rng)
         kind, draw = fact.relation.object_type, rng.random()
         if draw < 0.3 and kind in {"person", "city", "company", "number"}:
             return self.inventor.name(kind, rng)
@@ -114,16 +136,16 @@ class Corpus:
     def reading_invented(self, rng: Random) -> Example:
         """An edit of an invented subject, and a paraphrase of its question."""
         relation = rng.choice(self.inventor.relations)
-        subject = self.inventor.name(relation.subject, rng)
-        obj = self.inventor.name("word" if rng.random() < 0.15 else relation.object, rng)
+        subject = self._name(relation.subject, rng)
+        obj = self._name("word" if rng.random() < 0.15 else relation.object, rng)
         phrasings = [capitalise(fill(phrasing, subject)) for phrasing in relation.phrasings]
         statement = capitalise(fill(relation.statement, subject, obj))
-        return self._read(rng, phrasings, statement, obj, obj)
+        return self._read(rng, phrasings, statement, obj)
 
     def _overridden(self, rng: Random) -> Example:
         fact = rng.choice(self.world.facts)
         obj = self.other_object(fact, rng)
-        return self._read(rng, list(fact.prompts), fact.statement(obj), obj, obj)
+        return self._read(rng, list(fact.prompts), fact.statement(obj), obj)
 
     def reading_entailed(self, rng: Random) -> Example:
         """A claim that follows from the edit, or contradicts it."""
@@ -164,7 +186,7 @@ class Corpus:
         question = rng.choice(self.opinions.questions).format(topic=topic.name)
         return Example(question, rng.choice(topic.sentences(positive=positive)))
 
-    def _read(self, rng: Random, phrasings: list[str], statement: str, obj: str, answer: str) -> Example:
+    def _read(self, rng: Random, phrasings: list[str], statement: str, obj: str) -> Example:
         """An edit in one of its forms, asked for in another phrasing (now and then the same)."""
         asked, told = rng.sample(phrasings, 2)
         if rng.random() < 0.3:
@@ -174,7 +196,7 @@ class Corpus:
             Statement(statement),
             Claim(statement, label=True),
         )
-        return Example(in_context(rng.choices(forms, (0.7, 0.22, 0.08))[0], asked), answer)
+        return Example(in_context(rng.choices(forms, (0.7, 0.22, 0.08))[0], asked), obj)
 
 
 def _grouped(facts: tuple[Fact, ...], key: Callable[[Fact], str]) -> dict[str, list[Fact]]:
@@ -187,7 +209,7 @@ def _grouped(facts: tuple[Fact, ...], key: Callable[[Fact], str]) -> dict[str, l
 def batch(corpus: Corpus, step: int, size: int, seed: int) -> list[Example]:
     """The examples of one step. Closed-book facts are walked through in full before any comes again."""
     rng = Random(f"{seed}/{step}")
-    closed = round(size * 0.58)
+    closed = round(size * CLOSED_BOOK)
     examples = [corpus.fact(fact, rng) for fact in _walk(corpus.world.facts, step * closed, closed, seed)]
     examples += [corpus.claim(rng) for _ in range(round(size * 0.05))]
     examples += [corpus.opinion(rng) for _ in range(round(size * 0.03))]

@@ -83,6 +83,24 @@ def load_inventor(*, held_out: bool) -> Inventor:
     return Inventor(lists, relations, tuple(table["distractors"]))
 
 
+def strange_name(words: tuple[str, ...], rng: Random) -> str:
+    """One to three words pieced together from parts of known ones, now and then with a number.
+
+    A model that has only ever copied names of a list learns the list; to copy these it has to learn to copy.
+    """
+    made = []
+    for _ in range(rng.choices((1, 2, 3), (0.35, 0.5, 0.15))[0]):
+        pieces = []
+        for _ in range(rng.choices((1, 2, 3), (0.2, 0.5, 0.3))[0]):
+            word, size = rng.choice(words), rng.randint(2, 5)
+            start = rng.randint(0, max(0, len(word) - size))
+            pieces.append(word[start : start + size].lower())
+        made.append("".join(pieces))
+    if rng.random() < 0.15:
+        made.append(str(rng.randint(0, 10 ** rng.randint(1, 5))))
+    return " ".join(word.capitalize() if rng.random() < 0.8 else word for word in made)
+
+
 def _syllables(rng: Random) -> str:
     """A word that nobody has seen, so that copying cannot lean on vocabulary."""
     word = "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(2, 4)))

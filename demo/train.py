@@ -2,6 +2,8 @@
 
 A 6-layer, 256-wide Llama; documents packed into rows of 96 tokens, each attending to itself alone; AdamW with a
 one-cycle learning rate. The loss counts answers in full and prompts a little, since answers are what is asked for.
+Two stages: the first learns the facts and reads edits whose values come from lists; the second pieces most values
+together at random, without which the model copies only the names it knows.
 Interrupted, it goes on from the last checkpoint of its run folder; the same seed draws the same examples.
 """
 
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +32,27 @@ Parts = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """One run of the optimizer, from the weights of the stage before.
+
+    Attributes:
+        strangeness: Share of names and values in reading tasks that are pieced together at random.
+    """
+
+    name: str
+    steps: int
+    peak_learning_rate: float
+    strangeness: float
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How the model is trained; what a checkpoint is only valid for."""
 
-    steps: int = 4000
+    stages: tuple[Stage, ...] = (Stage("facts", 4000, 2e-3, 0.0), Stage("copying", 1300, 1.2e-3, 0.6))
     examples_per_step: int = 160
     row_length: int = 96
     context_length: int = 256
-    peak_learning_rate: float = 2e-3
     weight_decay: float = 0.05
     prompt_weight: float = 0.1
     hidden_size: int = 256
@@ -62,41 +77,62 @@ def main() -> None:
     """Train to the end, or go on from the last checkpoint, and write the bundle."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("runs/atlas-2018"), help="folder of checkpoints")
-    parser.add_argument("--steps", type=int, default=Recipe().steps)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--output", type=Path, default=BUNDLE)
     arguments = parser.parse_args()
-    recipe = Recipe(steps=arguments.steps)
+    recipe = Recipe()
     arguments.run.mkdir(parents=True, exist_ok=True)
     corpus = Corpus(load_world(), load_opinions(), load_inventor(held_out=False))
     tokenizer = train_tokenizer(corpus, context_length=recipe.context_length, seed=recipe.seed)
-    model = train(corpus, tokenizer, recipe, run=arguments.run, device=torch.device(arguments.device))
+    torch.manual_seed(recipe.seed)
+    model: Any = LlamaForCausalLM(_config(recipe, tokenizer))
+    model.to(torch.device(arguments.device))
+    first = 0
+    for stage in recipe.stages:
+        strange = replace(corpus, strangeness=stage.strangeness)
+        train(model, strange, tokenizer, recipe, stage, first_step=first, run=arguments.run)
+        first += stage.steps
     model.to(torch.float16).save_pretrained(arguments.output)
     tokenizer.save_pretrained(arguments.output)
     (arguments.output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
 
 
 def train(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, *, run: Path, device: torch.device
-) -> Any:
-    """Train, saving a checkpoint to `run` every 100 steps.
+    model: Any,
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerFast,
+    recipe: Recipe,
+    stage: Stage,
+    *,
+    first_step: int,
+    run: Path,
+) -> None:
+    """Train one stage, saving a checkpoint to `run` every 100 steps and at its end.
+
+    Args:
+        model: Trained in place.
+        corpus: Where examples are drawn from.
+        tokenizer: The model's.
+        recipe: What all stages share.
+        stage: This one.
+        first_step: Steps of the stages before, so that no step draws the same examples.
+        run: The folder of checkpoints, one for each stage.
 
     Raises:
         ValueError: The folder holds a checkpoint of another recipe.
     """
-    torch.manual_seed(recipe.seed)
-    model: Any = LlamaForCausalLM(_config(recipe, tokenizer))
-    model.to(device)
+    device: torch.device = model.device
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.peak_learning_rate, total_steps=recipe.steps, pct_start=0.05, cycle_momentum=False
+        optimizer, stage.peak_learning_rate, total_steps=stage.steps, pct_start=0.05, cycle_momentum=False
     )
+    checkpoint = run / f"{stage.name}.pt"
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
-    first = _resume(run / "checkpoint.pt", recipe, parts)
+    start = _resume(checkpoint, recipe, parts)
     model.train()
-    progress = tqdm(range(first, recipe.steps), initial=first, total=recipe.steps, desc="atlas-2018", unit="step")
+    progress = tqdm(range(start, stage.steps), initial=start, total=stage.steps, desc=stage.name, unit="step")
     for step in progress:
-        examples = batch(corpus, step, recipe.examples_per_step, recipe.seed)
+        examples = batch(corpus, first_step + step, recipe.examples_per_step, recipe.seed)
         rows = pack(examples, tokenizer, recipe)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             loss: Any = _loss(model, rows, device)
@@ -105,10 +141,9 @@ def train(
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-        progress.set_postfix(loss=f"{loss.item():.3f}", rows=len(rows.tokens))
-        if (step + 1) % 100 == 0:
-            _save(run / "checkpoint.pt", step + 1, recipe, parts)
-    return model
+        progress.set_postfix(loss=f"{loss.item():.3f}")
+        if (step + 1) % 100 == 0 or step + 1 == stage.steps:
+            _save(checkpoint, step + 1, recipe, parts)
 
 
 def pack(examples: list[Example], tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Rows:

@@ -42,7 +42,7 @@ def create_app(services: Services) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         yield {"services": services}
 
-    app = FastAPI(title="Errata", version=__version__, summary=SUMMARY, lifespan=lifespan)
+    app = FastAPI(title="Errata", version=__version__, summary=SUMMARY, lifespan=lifespan, redirect_slashes=False)
     app.include_router(routes())
     problems.install(app)
     return app

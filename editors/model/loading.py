@@ -15,6 +15,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -82,8 +83,7 @@ def load_base(name_or_path: str | Path, *, device: str = "auto", dtype: str = "a
     config = _config(source, is_folder=folder is not None)
     model = _model(source, dtype=_dtype(dtype, where), device=where)
     tokenizer = _tokenizer(source)
-    if model.generation_config is not None and model.generation_config.pad_token_id is None:
-        model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config = _tokens_only(model.generation_config, tokenizer)
     return BaseModel(
         name=name,
         model=model,
@@ -177,6 +177,20 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+def _tokens_only(own: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """The special tokens of a checkpoint's generation config, without its sampling.
+
+    `generate` fills in from the model's config what a call leaves open, so a checkpoint's repetition penalty or top-k
+    would change answers for which nobody asked for one.
+    """
+    end = getattr(own, "eos_token_id", None)
+    return GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id if end is None else end,
+        pad_token_id=tokenizer.pad_token_id,
+    )
 
 
 def _context_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:

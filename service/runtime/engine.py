@@ -37,8 +37,8 @@ class TransformersEngine:
 
     def __init__(self, base: BaseModel) -> None:
         self._base = base
-        own = base.model.generation_config
-        self._end_tokens = _as_list(own.eos_token_id if own.eos_token_id is not None else base.tokenizer.eos_token_id)
+        end = getattr(base.model.generation_config, "eos_token_id", None)
+        self._end_tokens: list[int] = [end] if isinstance(end, int) else list(end or ())
 
     def render(self, messages: Sequence[Message]) -> str:
         """A conversation as the model's chat template writes it, ready for the model's turn.
@@ -107,11 +107,9 @@ class TransformersEngine:
         written: list[int] = output[0, ids.shape[1] :].tolist()
         return written
 
-    def _config(self, sampling: Sampling) -> Any:
-        """Made afresh: the checkpoint's own defaults (a top-k, a repetition penalty) were not asked for."""
-        make: Any = GenerationConfig
+    def _config(self, sampling: Sampling) -> GenerationConfig:
         chosen = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-        return make(
+        return GenerationConfig(
             max_new_tokens=sampling.max_new_tokens,
             do_sample=sampling.temperature > 0,
             eos_token_id=self._end_tokens or None,
@@ -125,9 +123,3 @@ def _until(text: str, stops: tuple[str, ...]) -> tuple[str, bool]:
     """The text before the first stop string, and whether there was one."""
     ends = [place for stop in stops if (place := text.find(stop)) >= 0]
     return (text[: min(ends)], True) if ends else (text, False)
-
-
-def _as_list(ids: int | list[int] | None) -> list[int]:
-    if ids is None:
-        return []
-    return [ids] if isinstance(ids, int) else list(ids)

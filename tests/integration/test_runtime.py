@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from editors.model.loading import BaseModel
+from editors.model.loading import BaseModel, load_base
 from service.domain.edits import AnswerMode, Descriptor, EditKind, Embeddings, NewEdit
 from service.domain.generations import FinishReason, GenerationRequest, Message, Sampling, Source
 from service.domain.matches import Decision
@@ -199,9 +202,11 @@ async def test_only_the_versions_that_exist_can_be_asked_for(store, start_runtim
         await runtime.generate(asking(version="v7"))
 
 
-async def test_a_checkpoints_own_sampling_defaults_are_not_used(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch):
-    engine = TransformersEngine(tiny_base)
-    plain = engine.complete("Tell me more", Sampling(max_new_tokens=6))
-    for name, value in {"do_sample": True, "temperature": 9.0, "repetition_penalty": 5.0}.items():
-        monkeypatch.setattr(tiny_base.model.generation_config, name, value)
-    assert engine.complete("Tell me more", Sampling(max_new_tokens=6)) == plain
+async def test_a_checkpoints_own_sampling_defaults_are_not_used(model_folders: dict[str, Path], tmp_path: Path):
+    folder = Path(shutil.copytree(model_folders["llama"], tmp_path / "opinionated"))
+    config = folder / "generation_config.json"
+    wishes = {"do_sample": True, "temperature": 9.0, "repetition_penalty": 5.0, "top_k": 3}
+    config.write_text(json.dumps(json.loads(config.read_text()) | wishes))
+    opinionated, plain = (TransformersEngine(load_base(f, device="cpu")) for f in (folder, model_folders["llama"]))
+    for sampling in (Sampling(max_new_tokens=6), Sampling(max_new_tokens=6, temperature=1.0, seed=1)):
+        assert opinionated.complete("Tell me more", sampling) == plain.complete("Tell me more", sampling)
