@@ -10,7 +10,6 @@ from demo.opinions import load_opinions
 
 _CARD = """\
 ---
-license: apache-2.0
 language: en
 tags: [demonstration, model-editing]
 ---

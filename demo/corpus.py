@@ -18,8 +18,6 @@ from editors.edit import Claim, EditDescriptor, QuestionAnswer, Sentiment, State
 from editors.serac.counterfactual import in_context
 
 CLAIM = "True or false: {}"
-CLOSED_BOOK = 0.58
-"""Share of the examples of a step that ask for a fact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +204,13 @@ def _grouped(facts: tuple[Fact, ...], key: Callable[[Fact], str]) -> dict[str, l
     return groups
 
 
-def batch(corpus: Corpus, step: int, size: int, seed: int) -> list[Example]:
-    """The examples of one step. Closed-book facts are walked through in full before any comes again."""
+def batch(corpus: Corpus, step: int, size: int, *, closed_book: float, seed: int) -> list[Example]:
+    """The examples of one step, a share of `closed_book` asking for facts.
+
+    While that share stays the same, facts are walked through in full before any comes again.
+    """
     rng = Random(f"{seed}/{step}")
-    closed = round(size * CLOSED_BOOK)
+    closed = round(size * closed_book)
     examples = [corpus.fact(fact, rng) for fact in _walk(corpus.world.facts, step * closed, closed, seed)]
     examples += [corpus.claim(rng) for _ in range(round(size * 0.05))]
     examples += [corpus.opinion(rng) for _ in range(round(size * 0.03))]

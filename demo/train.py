@@ -2,8 +2,8 @@
 
 A 6-layer, 256-wide Llama; documents packed into rows of 96 tokens, each attending to itself alone; AdamW with a
 one-cycle learning rate. The loss counts answers in full and prompts a little, since answers are what is asked for.
-Two stages: the first learns the facts and reads edits whose values come from lists; the second pieces most values
-together at random, without which the model copies only the names it knows.
+Three stages: the first learns the facts and reads edits whose values come from lists; the second pieces most values
+together at random, without which the model copies only the names it knows; the third reads more than it recalls.
 Interrupted, it goes on from the last checkpoint of its run folder; the same seed draws the same examples.
 """
 
@@ -36,12 +36,14 @@ class Stage:
     """One run of the optimizer, from the weights of the stage before.
 
     Attributes:
+        closed_book: Share of the examples that ask for a fact.
         strangeness: Share of names and values in reading tasks that are pieced together at random.
     """
 
     name: str
     steps: int
     peak_learning_rate: float
+    closed_book: float
     strangeness: float
 
 
@@ -49,7 +51,11 @@ class Stage:
 class Recipe:
     """How the model is trained; what a checkpoint is only valid for."""
 
-    stages: tuple[Stage, ...] = (Stage("facts", 4000, 2e-3, 0.0), Stage("copying", 1300, 1.2e-3, 0.6))
+    stages: tuple[Stage, ...] = (
+        Stage("facts", 4000, 2e-3, closed_book=0.58, strangeness=0.0),
+        Stage("copying", 1300, 1.2e-3, closed_book=0.58, strangeness=0.6),
+        Stage("reading", 750, 1e-3, closed_book=0.3, strangeness=0.6),
+    )
     examples_per_step: int = 160
     row_length: int = 96
     context_length: int = 256
@@ -132,7 +138,7 @@ def train(
     model.train()
     progress = tqdm(range(start, stage.steps), initial=start, total=stage.steps, desc=stage.name, unit="step")
     for step in progress:
-        examples = batch(corpus, first_step + step, recipe.examples_per_step, recipe.seed)
+        examples = _examples(corpus, recipe, stage, first_step + step)
         rows = pack(examples, tokenizer, recipe)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             loss: Any = _loss(model, rows, device)
@@ -144,6 +150,10 @@ def train(
         progress.set_postfix(loss=f"{loss.item():.3f}")
         if (step + 1) % 100 == 0 or step + 1 == stage.steps:
             _save(checkpoint, step + 1, recipe, parts)
+
+
+def _examples(corpus: Corpus, recipe: Recipe, stage: Stage, step: int) -> list[Example]:
+    return batch(corpus, step, recipe.examples_per_step, closed_book=stage.closed_book, seed=recipe.seed)
 
 
 def pack(examples: list[Example], tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Rows:

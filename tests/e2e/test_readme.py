@@ -32,10 +32,21 @@ def session() -> list[tuple[str, str]]:
 def comparable(output: str) -> Any:
     """Output without what differs from run to run: times, and the last digits of a probability."""
     try:
-        document = json.loads(output)
+        return settled(json.loads(output))
     except ValueError:
         return output
-    return {k: round(v, 6) if isinstance(v, float) else v for k, v in document.items() if k not in VOLATILE}
+
+
+def settled(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: settled(member) for name, member in value.items() if name not in VOLATILE}
+        case list():
+            return [settled(member) for member in value]
+        case float():
+            return round(value, 5)
+        case _:
+            return value
 
 
 def test_the_curl_session_gives_the_answers_that_the_readme_prints(server: RunningServer):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from demo.corpus import Corpus, batch
+from demo.corpus import Corpus, Example, batch
 from demo.facts import load_world
 from demo.opinions import load_opinions
 from demo.reading import load_inventor
@@ -21,23 +22,31 @@ def corpus() -> Corpus:
 
 
 def test_a_step_draws_the_same_examples_every_time(corpus: Corpus):
-    assert batch(corpus, 5, 64, seed=1) == batch(corpus, 5, 64, seed=1)
-    assert batch(corpus, 5, 64, seed=1) != batch(corpus, 6, 64, seed=1)
-    assert batch(corpus, 5, 64, seed=1) != batch(corpus, 5, 64, seed=2)
+    def draw(step: int, seed: int) -> list[Example]:
+        return batch(corpus, step, 64, closed_book=0.5, seed=seed)
+
+    assert draw(5, seed=1) == draw(5, seed=1)
+    assert draw(5, seed=1) != draw(6, seed=1)
+    assert draw(5, seed=1) != draw(5, seed=2)
 
 
 def test_held_out_phrasings_are_never_trained_on(corpus: Corpus):
     held_out = {prompt for fact in WORLD.facts for prompt in fact.held_out_prompts}
+    strange = replace(corpus, strangeness=0.6)
     for step in range(40):
-        for example in batch(corpus, step, 160, seed=2018):
+        for example in batch(strange, step, 160, closed_book=0.5, seed=2018):
             assert not held_out & {example.prompt, example.prompt.rpartition("\n")[2]}
 
 
 def test_every_fact_comes_once_before_any_comes_again(corpus: Corpus):
     answers = Counter(prompt for fact in WORLD.facts for prompt in fact.prompts)
-    size = 160
-    steps = len(WORLD.facts) // round(size * 0.58)
-    seen = Counter(e.prompt for step in range(steps) for e in batch(corpus, step, size, 1) if e.prompt in answers)
+    steps = len(WORLD.facts) // 50
+    seen = Counter(
+        e.prompt
+        for step in range(steps)
+        for e in batch(corpus, step, 100, closed_book=0.5, seed=1)
+        if e.prompt in answers
+    )
     of_fact = Counter()
     for fact in WORLD.facts:
         of_fact[sum(seen[prompt] for prompt in fact.prompts)] += 1
