@@ -44,7 +44,7 @@ def settled(value: Any) -> Any:
         case list():
             return [settled(member) for member in value]
         case float():
-            return round(value, 5)
+            return round(value, 3)
         case _:
             return value
 
