@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from service.store.changes import ChangeLog, PostgresChangeReader
@@ -118,7 +118,3 @@ async def _take_turn(connection: AsyncConnection, actor: str) -> ChangeLog:
     newest = select(func.clock_timestamp(), func.coalesce(func.max(changes.c.revision), 0))
     at, revision = (await connection.execute(newest)).one()
     return ChangeLog(connection, actor=actor, at=at, revision=revision)
-
-
-def _current_migration(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
