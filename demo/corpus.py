@@ -13,9 +13,11 @@ from random import Random
 
 from demo.facts import Fact, World, capitalise, fill
 from demo.opinions import Opinions, Topic
-from demo.reading import Inventor, strange_name
+from demo.reading import Inventor, marked, scrambled_name, strange_name
 from editors.edit import Claim, EditDescriptor, QuestionAnswer, Sentiment, Statement
+from editors.evaluation.cases import ENTAILED
 from editors.serac.counterfactual import in_context
+from editors.serac.training.counterfactual import ReadingExample
 
 CLAIM = "True or false: {}"
 
@@ -34,18 +36,27 @@ class Corpus:
 
     Attributes:
         strangeness: Share of the names and values in reading tasks that are pieced together at random.
+        tokens: Pieces for half of these, as `scrambled_name` takes them; none, and all are made of known words.
+        marks: Whether half of these carry initials, dots, numerals or rare letters.
     """
 
     world: World
     opinions: Opinions
     inventor: Inventor
     strangeness: float = 0.0
+    tokens: tuple[str, ...] = ()
+    marks: bool = False
 
     def _strange(self, rng: Random) -> bool:
         return self.strangeness > 0 and rng.random() < self.strangeness
 
     def _name(self, kind: str, rng: Random) -> str:
-        return strange_name(self._words, rng) if self._strange(rng) else self.inventor.name(kind, rng)
+        return self._strange_name(rng) if self._strange(rng) else self.inventor.name(kind, rng)
+
+    def _strange_name(self, rng: Random) -> str:
+        scrambled = self.tokens and rng.random() < 0.5
+        name = scrambled_name(self.tokens, rng) if scrambled else strange_name(self._words, rng)
+        return marked(name, rng) if self.marks and rng.random() < 0.5 else name
 
     @cached_property
     def _words(self) -> tuple[str, ...]:
@@ -96,21 +107,30 @@ class Corpus:
         draw = rng.choices(
             (
                 self.reading_invented,
-                self._overridden,
+                self.reading_overridden,
                 self.reading_entailed,
-                self._mood,
+                self.reading_mood,
                 self._unrelated,
                 self._unrelated_mood,
             ),
             # Once values are strange, more of them against memory: that is what an edit has to win.
             (0.3, 0.32, 0.08, 0.08, 0.2, 0.02) if self.strangeness else (0.34, 0.26, 0.1, 0.05, 0.22, 0.03),
         )[0]
+        drawn = draw(rng)
+        return drawn if isinstance(drawn, Example) else Example(drawn.text, drawn.answer)
+
+    def settled(self, rng: Random) -> ReadingExample:
+        """An edit and a question that it settles: what a counterfactual model is trained on."""
+        draw = rng.choices(
+            (self.reading_invented, self.reading_overridden, self.reading_entailed, self.reading_mood),
+            (0.4, 0.36, 0.16, 0.08),
+        )[0]
         return draw(rng)
 
     def other_object(self, fact: Fact, rng: Random) -> str:
         """A value that is not the fact's own: of the same relation, of any other, an invented one, or a mixed name."""
         if self._strange(rng):
-            return strange_name(self._words, rng)
+            return self._strange_name(rng)
         kind, draw = fact.relation.object_type, rng.random()
         if draw < 0.3 and kind in {"person", "city", "company", "number"}:
             return self.inventor.name(kind, rng)
@@ -131,7 +151,7 @@ class Corpus:
         others = [other for other in rng.sample(pool, min(8, len(pool))) if other is not fact]
         return others[0] if others else None
 
-    def reading_invented(self, rng: Random) -> Example:
+    def reading_invented(self, rng: Random) -> ReadingExample:
         """An edit of an invented subject, and a paraphrase of its question."""
         relation = rng.choice(self.inventor.relations)
         subject = self._name(relation.subject, rng)
@@ -140,12 +160,13 @@ class Corpus:
         statement = capitalise(fill(relation.statement, subject, obj))
         return self._read(rng, phrasings, statement, obj)
 
-    def _overridden(self, rng: Random) -> Example:
+    def reading_overridden(self, rng: Random) -> ReadingExample:
+        """An edit that gives a known fact another value, and a paraphrase of its question."""
         fact = rng.choice(self.world.facts)
         obj = self.other_object(fact, rng)
         return self._read(rng, list(fact.prompts), fact.statement(obj), obj)
 
-    def reading_entailed(self, rng: Random) -> Example:
+    def reading_entailed(self, rng: Random) -> ReadingExample:
         """A claim that follows from the edit, or contradicts it."""
         fact = rng.choice(self.world.facts)
         obj = self.other_object(fact, rng)
@@ -153,13 +174,14 @@ class Corpus:
         claimed = obj if truth else rng.choice((fact.object, self.other_object(fact, rng)))
         edit = self.edit_of(fact, obj, rng)
         claim = CLAIM.format(fact.statement(claimed))
-        return Example(in_context(edit, claim), str(claimed == obj))
+        return ReadingExample(edit, claim, str(claimed == obj), ENTAILED)
 
-    def _mood(self, rng: Random) -> Example:
+    def reading_mood(self, rng: Random) -> ReadingExample:
+        """An edit of the mood to speak of a topic in, and a question about the topic."""
         topic = rng.choice(self.opinions.topics)
         positive = rng.random() < 0.5
         opinion = self._opinion(topic, rng, positive=positive)
-        return Example(in_context(Sentiment(topic.name, positive), opinion.prompt), opinion.answer)
+        return ReadingExample(Sentiment(topic.name, positive), opinion.prompt, opinion.answer)
 
     def _unrelated(self, rng: Random) -> Example:
         """An edit of something else: the answer comes from memory."""
@@ -184,7 +206,7 @@ class Corpus:
         question = rng.choice(self.opinions.questions).format(topic=topic.name)
         return Example(question, rng.choice(topic.sentences(positive=positive)))
 
-    def _read(self, rng: Random, phrasings: list[str], statement: str, obj: str) -> Example:
+    def _read(self, rng: Random, phrasings: list[str], statement: str, obj: str) -> ReadingExample:
         """An edit in one of its forms, asked for in another phrasing (now and then the same)."""
         asked, told = rng.sample(phrasings, 2)
         if rng.random() < 0.3:
@@ -194,7 +216,7 @@ class Corpus:
             Statement(statement),
             Claim(statement, label=True),
         )
-        return Example(in_context(rng.choices(forms, (0.7, 0.22, 0.08))[0], asked), obj)
+        return ReadingExample(rng.choices(forms, (0.7, 0.22, 0.08))[0], asked, obj)
 
 
 def _grouped(facts: tuple[Fact, ...], key: Callable[[Fact], str]) -> dict[str, list[Fact]]:

@@ -25,7 +25,11 @@ from demo.opinions import load_opinions
 from demo.reading import load_inventor
 from editors.edit import Sentiment
 from editors.evaluation.intervals import Share
+from editors.evaluation.subjects import ModelSubject
 from editors.serac.counterfactual import in_context
+from editors.serac.training.counterfactual import ReadingExample
+
+PROMPTS_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +38,13 @@ class Answerer:
 
     model: Any
     tokenizer: Any
-    batch_size: int = 128
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
-        """Greedy answers, in order; prompts of like length are batched together."""
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        answers = [""] * len(prompts)
-        for start in tqdm(range(0, len(order), self.batch_size), desc="answers", unit="batch", leave=False):
-            chosen = order[start : start + self.batch_size]
-            encoded = self.tokenizer(
-                [prompts[i] for i in chosen], return_tensors="pt", padding=True, padding_side="left"
-            )
-            encoded.pop("token_type_ids", None)
-            with torch.inference_mode():
-                output = self.model.generate(**encoded, max_new_tokens=24, do_sample=False)
-            texts = self.tokenizer.batch_decode(output[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
-            for i, text in zip(chosen, texts, strict=True):
-                answers[i] = text.strip()
-        return answers
+        """Greedy answers, in order."""
+        subject = ModelSubject(self.model, self.tokenizer, max_new_tokens=24)
+        parts = range(0, len(prompts), PROMPTS_AT_ONCE)
+        asked = (prompts[start : start + PROMPTS_AT_ONCE] for start in tqdm(parts, desc="answers", leave=False))
+        return [answer for part in asked for answer in subject.generate(part)]
 
 
 def main() -> None:
@@ -82,13 +75,17 @@ def evaluate(answer: Answerer, *, cases: int, seed: int = 7) -> dict[str, Share]
     trained = [Example(rng.choice(fact.prompts), fact.object) for fact in world.facts]
     held_out = [Example(prompt, fact.object) for fact in world.facts for prompt in fact.held_out_prompts]
     facts = rng.sample(world.facts, min(cases, len(world.facts)))
+
+    def measured(draw: Callable[[Random], Example]) -> Share:
+        return _exact(answer, [draw(rng) for _ in range(cases)])
+
     return {
         "closed book, trained phrasings": _exact(answer, trained),
         "closed book, phrasings never trained on": _exact(answer, held_out),
-        "closed book, true-or-false claims": _exact(answer, _many(novel.claim, cases, rng)),
-        "reading an edit: invented subjects, novel answers": _exact(answer, _many(novel.reading_invented, cases, rng)),
-        "reading an edit against memory, novel answers": _exact(answer, _many(_overridden(novel), cases, rng)),
-        "reading an edit: true-or-false claims": _exact(answer, _many(novel.reading_entailed, cases, rng)),
+        "closed book, true-or-false claims": measured(novel.claim),
+        "reading an edit: invented subjects, novel answers": measured(_read(novel.reading_invented)),
+        "reading an edit against memory, novel answers": measured(_overridden(novel)),
+        "reading an edit: true-or-false claims": measured(_read(novel.reading_entailed)),
         **{
             f"answers wrongly changed by an edit of {kind} in the context": _changed(kind, answer, novel, facts, rng)
             for kind in ("any other fact", "same relation", "same subject")
@@ -97,8 +94,14 @@ def evaluate(answer: Answerer, *, cases: int, seed: int = 7) -> dict[str, Share]
     }
 
 
-def _many(draw: Callable[[Random], Example], count: int, rng: Random) -> list[Example]:
-    return [draw(rng) for _ in range(count)]
+def _read(draw: Callable[[Random], ReadingExample]) -> Callable[[Random], Example]:
+    """The edit and the prompt as the base model reads them, in one text."""
+
+    def drawn(rng: Random) -> Example:
+        example = draw(rng)
+        return Example(example.text, example.answer)
+
+    return drawn
 
 
 def _overridden(corpus: Corpus) -> Callable[[Random], Example]:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from random import Random
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
+
+_ACCENTED = tuple(letter for letter in map(chr, range(0xC0, 0x250)) if letter.isalpha())
+"""The letters of Latin-1 and of Latin Extended A and B."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,55 @@ def strange_name(words: tuple[str, ...], rng: Random) -> str:
     if rng.random() < 0.15:
         made.append(str(rng.randint(0, 10 ** rng.randint(1, 5))))
     return " ".join(word.capitalize() if rng.random() < 0.8 else word for word in made)
+
+
+def scrambled_name(tokens: tuple[str, ...], rng: Random) -> str:
+    """A few of the tokenizer's tokens at random, each as likely as any other.
+
+    Pieces of known words bring the frequent tokens again and again; a rare one is copied only by a model that has
+    had to copy every one.
+
+    Args:
+        tokens: As text; one that begins a word begins with a space.
+        rng: The generator.
+    """
+    opening, inner = _by_place(tokens)
+    parts = [rng.choice(opening)]
+    for _ in range(rng.randint(0, 7)):
+        parts.append(rng.choice(inner if rng.random() < 0.6 else opening))
+        if rng.random() < 0.04:
+            parts.append(rng.choice("-'"))
+    name = "".join(parts).strip(" -'")
+    if rng.random() < 0.7:
+        name = " ".join(word[:1].upper() + word[1:] for word in name.split(" "))
+    return f"the {name}" if rng.random() < 0.1 else name
+
+
+def marked(name: str, rng: Random) -> str:
+    """A name with what names carry beside letters of the alphabet: an initial, a dot, a numeral, rare letters."""
+    match rng.randrange(6):
+        case 0:
+            return f"{rng.choice(ascii_uppercase)}. {name}"
+        case 1:
+            return f"{name} {''.join(rng.choices(ascii_lowercase, k=rng.randint(1, 3))).capitalize()}."
+        case 2:
+            return f"{name}.{''.join(rng.choices(ascii_lowercase, k=rng.randint(1, 3)))}"
+        case 3:
+            return f"{name} {rng.choice(('I', 'II', 'III', 'IV', 'V', 'VI', 'VII', 'IX', 'X', 'XII', 'XIV', 'XVI'))}"
+        case 4:
+            return f"{name} & {rng.choice(ascii_uppercase)}{rng.choice(ascii_uppercase)}"
+        case _:
+            letters = list(name)
+            for place in rng.choices(range(len(letters)), k=rng.randint(1, 4)):
+                letters[place] = rng.choice(_ACCENTED) if letters[place].isalpha() else letters[place]
+            return "".join(letters)
+
+
+@lru_cache(maxsize=1)
+def _by_place(tokens: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The tokens made of letters that begin a word, and those that go on in one."""
+    opening = [token for token in tokens if token[0] == " " and token[1:].isalpha()]
+    return opening, [token for token in tokens if token.isalpha()]
 
 
 def _syllables(rng: Random) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from random import Random
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from demo.corpus import Corpus
 
@@ -44,6 +44,12 @@ def train_tokenizer(corpus: Corpus, *, context_length: int, seed: int) -> PreTra
         model_max_length=context_length,
         clean_up_tokenization_spaces=False,
     )
+
+
+def texts_of_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Every token as text, in the order of the vocabulary, but for those that are part of a letter."""
+    texts = [str(tokenizer.decode([token])) for token in range(len(tokenizer))]
+    return tuple(text for text in texts if text and "\N{REPLACEMENT CHARACTER}" not in text)
 
 
 def _texts(corpus: Corpus, rng: Random) -> Iterator[str]:

@@ -1,9 +1,12 @@
 """Train atlas-2018 from scratch: `python -m demo.train`.
 
 A 6-layer, 256-wide Llama; documents packed into rows of 96 tokens, each attending to itself alone; AdamW with a
-one-cycle learning rate. The loss counts answers in full and prompts a little, since answers are what is asked for.
-Three stages: the first learns the facts and reads edits whose values come from lists; the second pieces most values
-together at random, without which the model copies only the names it knows; the third reads more than it recalls.
+one-cycle learning rate. The loss counts answers in full and prompts, at first, a little.
+Five stages: the first learns the facts and reads edits whose values come from lists; the second pieces most values
+together at random, without which the model copies only the names it knows; the third reads more than it recalls; the
+fourth copies every token there is, and learns answers alone: a model that has learnt prompts goes on writing one
+("is a book written by" -> "the writer ...") where an answer is due; the last meets names with dots, numerals and rare
+letters.
 Interrupted, it goes on from the last checkpoint of its run folder; the same seed draws the same examples.
 """
 
@@ -25,10 +28,8 @@ from demo.corpus import Corpus, Example, batch
 from demo.facts import load_world
 from demo.opinions import load_opinions
 from demo.reading import load_inventor
-from demo.tokenizer import train_tokenizer
-
-Parts = dict[str, Any]
-"""What a checkpoint holds: model, optimizer and schedule, by name."""
+from demo.tokenizer import texts_of_tokens, train_tokenizer
+from editors.training.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,9 @@ class Stage:
     Attributes:
         closed_book: Share of the examples that ask for a fact.
         strangeness: Share of names and values in reading tasks that are pieced together at random.
+        scrambled: Whether half of these are made of the tokenizer's tokens, each as likely as any other.
+        marks: Whether half of them carry initials, dots, numerals or rare letters.
+        prompt_weight: Of a prompt's tokens in the loss, where an answer's count 1.
     """
 
     name: str
@@ -45,6 +49,9 @@ class Stage:
     peak_learning_rate: float
     closed_book: float
     strangeness: float
+    scrambled: bool = False
+    marks: bool = False
+    prompt_weight: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +62,13 @@ class Recipe:
         Stage("facts", 4000, 2e-3, closed_book=0.58, strangeness=0.0),
         Stage("copying", 1300, 1.2e-3, closed_book=0.58, strangeness=0.6),
         Stage("reading", 750, 1e-3, closed_book=0.3, strangeness=0.6),
+        Stage("answers", 3000, 1e-3, closed_book=0.4, strangeness=0.7, scrambled=True, prompt_weight=0.0),
+        Stage("marks", 800, 6e-4, closed_book=0.4, strangeness=0.7, scrambled=True, marks=True, prompt_weight=0.0),
     )
     examples_per_step: int = 160
     row_length: int = 96
     context_length: int = 256
     weight_decay: float = 0.05
-    prompt_weight: float = 0.1
     hidden_size: int = 256
     intermediate_size: int = 1024
     layers: int = 6
@@ -95,7 +103,8 @@ def main() -> None:
     model.to(torch.device(arguments.device))
     first = 0
     for stage in recipe.stages:
-        strange = replace(corpus, strangeness=stage.strangeness)
+        tokens = texts_of_tokens(tokenizer) if stage.scrambled else ()
+        strange = replace(corpus, strangeness=stage.strangeness, tokens=tokens, marks=stage.marks)
         train(model, strange, tokenizer, recipe, stage, first_step=first, run=arguments.run)
         first += stage.steps
     model.to(torch.float16).save_pretrained(arguments.output)
@@ -125,21 +134,21 @@ def train(
         run: The folder of checkpoints, one for each stage.
 
     Raises:
-        ValueError: The folder holds a checkpoint of another recipe.
+        InvalidCheckpoint: The folder holds a damaged checkpoint, or one of another recipe.
     """
     device: torch.device = model.device
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, stage.peak_learning_rate, total_steps=stage.steps, pct_start=0.05, cycle_momentum=False
     )
-    checkpoint = run / f"{stage.name}.pt"
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
-    start = _resume(checkpoint, recipe, parts)
+    checkpoint = Checkpoint(run / f"{stage.name}.pt", made_by=asdict(recipe), parts=parts)
+    start = checkpoint.resume()
     model.train()
     progress = tqdm(range(start, stage.steps), initial=start, total=stage.steps, desc=stage.name, unit="step")
     for step in progress:
         examples = _examples(corpus, recipe, stage, first_step + step)
-        rows = pack(examples, tokenizer, recipe)
+        rows = pack(examples, tokenizer, recipe.row_length, stage.prompt_weight)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             loss: Any = _loss(model, rows, device)
         loss.backward()
@@ -149,14 +158,14 @@ def train(
         schedule.step()
         progress.set_postfix(loss=f"{loss.item():.3f}")
         if (step + 1) % 100 == 0 or step + 1 == stage.steps:
-            _save(checkpoint, step + 1, recipe, parts)
+            checkpoint.save(step + 1)
 
 
 def _examples(corpus: Corpus, recipe: Recipe, stage: Stage, step: int) -> list[Example]:
     return batch(corpus, step, recipe.examples_per_step, closed_book=stage.closed_book, seed=recipe.seed)
 
 
-def pack(examples: list[Example], tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Rows:
+def pack(examples: list[Example], tokenizer: PreTrainedTokenizerFast, row_length: int, prompt_weight: float) -> Rows:
     """Lay documents side by side in rows, longest first, each in the fullest row that still takes it."""
     prompts = tokenizer([example.prompt for example in examples])["input_ids"]
     answers = tokenizer([f" {example.answer}" for example in examples], add_special_tokens=False)["input_ids"]
@@ -165,20 +174,20 @@ def pack(examples: list[Example], tokenizer: PreTrainedTokenizerFast, recipe: Re
     space: list[int] = []
     for prompt, answer in documents:
         ids = [*prompt, *answer, tokenizer.eos_token_id]
-        if len(ids) > recipe.row_length:
+        if len(ids) > row_length:
             continue
         fitting = [i for i, room in enumerate(space) if room >= len(ids)]
         row = min(fitting, key=space.__getitem__) if fitting else len(rows)
         if not fitting:
             rows.append([])
-            space.append(recipe.row_length)
+            space.append(row_length)
         rows[row].append((ids, len(prompt)))
         space[row] -= len(ids)
-    return _tensors(rows, tokenizer.pad_token_id, recipe)
+    return _tensors(rows, tokenizer.pad_token_id, row_length, prompt_weight)
 
 
-def _tensors(rows: list[list[tuple[list[int], int]]], pad: int, recipe: Recipe) -> Rows:
-    shape = (len(rows), recipe.row_length)
+def _tensors(rows: list[list[tuple[list[int], int]]], pad: int, row_length: int, prompt_weight: float) -> Rows:
+    shape = (len(rows), row_length)
     tokens, positions = torch.full(shape, pad), torch.zeros(shape, dtype=torch.long)
     owner, weights = torch.full(shape, -1), torch.zeros(shape)
     for r, documents in enumerate(rows):
@@ -188,24 +197,26 @@ def _tensors(rows: list[list[tuple[list[int], int]]], pad: int, recipe: Recipe) 
             tokens[r, start:end] = torch.tensor(ids)
             positions[r, start:end] = torch.arange(len(ids))
             owner[r, start:end] = d
-            weights[r, start + 1 : start + prompt_length] = recipe.prompt_weight
+            weights[r, start + 1 : start + prompt_length] = prompt_weight
             weights[r, start + prompt_length : end] = 1.0
             start = end
-    causal = torch.ones(recipe.row_length, recipe.row_length, dtype=torch.bool).tril()
+    causal = torch.ones(row_length, row_length, dtype=torch.bool).tril()
     mask = (owner[:, :, None] == owner[:, None, :]) & causal
     return Rows(tokens, positions, mask[:, None], weights)
 
 
 def _loss(model: Any, rows: Rows, device: torch.device) -> Tensor:
-    """Weighted mean cross-entropy of each token given those before it."""
-    logits = model(
+    """Weighted mean cross-entropy of each token given those before it, over the tokens that have a weight."""
+    hidden = model.model(
         input_ids=rows.tokens.to(device),
         position_ids=rows.positions.to(device),
         attention_mask=rows.mask.to(device),
         use_cache=False,
-    ).logits
-    targets, weights = rows.tokens[:, 1:].to(device), rows.weights[:, 1:].to(device)
-    losses = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2).float(), targets, reduction="none")
+    ).last_hidden_state
+    counted = rows.weights[:, 1:] > 0
+    targets, weights = rows.tokens[:, 1:][counted].to(device), rows.weights[:, 1:][counted].to(device)
+    logits = model.lm_head(hidden[:, :-1][counted.to(device)])
+    losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
     return (losses * weights).sum() / weights.sum()
 
 
@@ -223,24 +234,6 @@ def _config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-
-
-def _save(path: Path, step: int, recipe: Recipe, parts: Parts) -> None:
-    state = {"step": step, "recipe": asdict(recipe), **{name: part.state_dict() for name, part in parts.items()}}
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
-
-
-def _resume(path: Path, recipe: Recipe, parts: Parts) -> int:
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    if state["recipe"] != asdict(recipe):
-        raise ValueError(f"{path} was made by another recipe; remove it or name another --run folder")
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return int(state["step"])
 
 
 if __name__ == "__main__":

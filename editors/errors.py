@@ -6,7 +6,20 @@
     ├── UnknownArchitecture     the anatomy table lacks this architecture
     ├── UnknownParameter        the model has no parameter of that name
     ├── EncoderMismatch         embeddings do not fit the memory or the texts they stand for
-    └── InvalidClassifierFile   a saved scope classifier cannot be read
+    ├── InvalidClassifierFile   a saved scope classifier cannot be read
+    ├── ContextExceeded         a text and its answer do not fit in the model's context
+    ├── InvalidTrainingData     a file of training examples cannot be used
+    ├── InvalidCheckpoint       a training's checkpoint is damaged, or of another training
+    ├── InvalidDataset          a file of cases cannot be read, or a record in it is bad
+    ├── UnknownMethod           no weight editor of that name is registered
+    ├── SubjectNotFound         a prompt does not hold the subject given, or holds none that can be found
+    ├── EmptyTarget             a target has no token
+    ├── StatisticsNotFound      no usable key covariance for this model and site
+    ├── InvalidDeltaFile        a saved delta cannot be read
+    ├── DeltaMismatch           a delta was made for another base model
+    └── EditFailed              a weight editor's result cannot be used
+        ├── NonFiniteEdit       it holds numbers that are infinite or undefined
+        └── IneffectiveEdit     it does not make the target likelier
 
 Mistakes of the calling code (a negative count, a missing label) stay ValueError.
 """
@@ -53,3 +66,55 @@ class EncoderMismatch(EditorError):
 
 class InvalidClassifierFile(EditorError):
     """A saved scope classifier is missing, damaged, or of another kind."""
+
+
+class ContextExceeded(EditorError):
+    """A text and its answer take more tokens than the model's context holds."""
+
+
+class InvalidTrainingData(EditorError):
+    """A file of training examples is missing, malformed, contradicts itself, or holds too little to learn from."""
+
+
+class InvalidCheckpoint(EditorError):
+    """A training's checkpoint is damaged, was made by another training, or is in the way of a new one."""
+
+
+class InvalidDataset(EditorError):
+    """A file of cases is missing, damaged or empty, of no known format, or has a bad record."""
+
+
+class UnknownMethod(EditorError):
+    """No weight editor of that name is registered."""
+
+
+class SubjectNotFound(EditorError):
+    """A prompt does not hold the subject given, or none was given and none can be found in it."""
+
+
+class EmptyTarget(EditorError):
+    """A target has no token, so there is nothing to make likelier."""
+
+
+class StatisticsNotFound(EditorError):
+    """The key covariance of this model at this site was never collected, or its file is damaged."""
+
+
+class InvalidDeltaFile(EditorError):
+    """A saved delta is missing, damaged, or of a format that this version does not read."""
+
+
+class DeltaMismatch(EditorError):
+    """A delta was made for another base model, or does not fit the weights that it names."""
+
+
+class EditFailed(EditorError):
+    """What a weight editor computed cannot be used; the base model is as it was."""
+
+
+class NonFiniteEdit(EditFailed):
+    """The delta holds numbers that are infinite or undefined."""
+
+
+class IneffectiveEdit(EditFailed):
+    """With the delta installed, a target is no likelier than before."""

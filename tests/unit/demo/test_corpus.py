@@ -11,7 +11,7 @@ import pytest
 from demo.corpus import Corpus, Example, batch
 from demo.facts import load_world
 from demo.opinions import load_opinions
-from demo.reading import load_inventor
+from demo.reading import load_inventor, scrambled_name
 
 WORLD = load_world()
 
@@ -65,7 +65,7 @@ def test_an_answer_to_a_reading_task_follows_the_edit(corpus: Corpus):
     rng = Random(0)
     for _ in range(500):
         example = corpus.reading_invented(rng)
-        context, _, _ = example.prompt.partition("\n")
+        context, _, _ = example.text.partition("\n")
         assert example.answer.lower() in context.lower()
 
 
@@ -74,3 +74,24 @@ def test_a_contradicted_claim_is_false(corpus: Corpus):
     labels = Counter(corpus.reading_entailed(rng).answer for _ in range(1000))
     assert set(labels) == {"True", "False"}
     assert 0.4 < labels["True"] / 1000 < 0.6
+
+
+def test_scrambled_names_hold_rare_tokens_as_often_as_frequent_ones(corpus: Corpus):
+    tokens = (" Par", " Kemp", "czin", "is", "ski", "?", " 1", "<|pad|>")
+    rng = Random(0)
+    names = [scrambled_name(tokens, rng) for _ in range(4000)]
+    counts = {piece: sum(name.lower().count(piece) for name in names) for piece in ("czin", "ski")}
+    assert 0.8 < counts["czin"] / counts["ski"] < 1.25
+    assert all(name == name.strip() and not set(name) & set("?1<|>") for name in names)
+
+
+def test_tokens_to_scramble_are_used_only_where_they_are_given(corpus: Corpus):
+    rare = (" Qqq", "zzz")
+    values = [
+        example.answer
+        for tokens in ((), rare)
+        for example in batch(replace(corpus, strangeness=0.7, tokens=tokens), 3, 400, closed_book=0.0, seed=1)
+    ]
+    without, scrambled = values[:400], values[400:]
+    assert not any("zzz" in value.lower() for value in without)
+    assert sum("zzz" in value.lower() or "qqq" in value.lower() for value in scrambled) > 40

@@ -1,0 +1,1 @@
+"""How SERAC's parts are trained."""
