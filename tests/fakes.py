@@ -3,19 +3,57 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, closing, nullcontext
+from dataclasses import dataclass
 
 import httpx
+import torch
 from starlette.types import ASGIApp, Receive, Scope, Send
+from torch import Tensor
 
+from editors.evaluation.asked import Asked
+from editors.evaluation.cases import Case
+from editors.evaluation.fields import fields_of
+from editors.evaluation.groups import grouped
+from editors.evaluation.harness import Harness
+from editors.evaluation.subject import Scored
 from service.actions.services import Services
 from service.app import create_app
 from service.domain.edits import Descriptor, Edit, Embeddings, normalise
+from service.domain.evaluations import BASE, MEMORY, SERAC, EvaluationReport, EvaluationRequest
 from service.domain.generations import FinishReason, Generation, GenerationRequest, Source, Usage
 from service.domain.matches import Candidate, Decision, Match
-from service.domain.ports import RuntimeInfo, Store
-from service.errors import EditTooLong, NoChatTemplate, NotCaughtUp, PromptTooLong, VersionNotFound
+from service.domain.ports import Progress, RuntimeInfo, Store
+from service.errors import (
+    EditTooLong,
+    NoChatTemplate,
+    NotCaughtUp,
+    PromptTooLong,
+    StoreUnavailable,
+    VersionNotFound,
+)
+from service.runtime.evaluation_plan import plan_of
+from service.runtime.evaluation_report import Run, report_of
+from tests.suites import SUITES
+
+
+@dataclass(frozen=True)
+class ExactSubject:
+    """Answers with the target of the edit whose scope the prompt is in, else with the prompt's words in reverse."""
+
+    targets: dict[str, str]
+
+    def generate(self, prompts: Sequence[str]) -> list[str]:
+        return [self.targets.get(normalise(prompt)) or " ".join(prompt.split()[::-1]) for prompt in prompts]
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Scored]:
+        said = self.generate([prompt for prompt, _ in pairs])
+        return [Scored((0.0 if t == s else -9.0,), (t == s,)) for s, (_, t) in zip(said, pairs, strict=True)]
+
+    def distributions(self, pairs: Sequence[tuple[str, str]]) -> list[Tensor]:
+        likely = torch.tensor([0.9, 0.1]).log()
+        return [likely[None] if scored.exact else likely.flip(0)[None] for scored in self.score(pairs)]
 
 
 class ExactRuntime:
@@ -74,6 +112,36 @@ class ExactRuntime:
             finish_reason=FinishReason.STOP if kept == said else FinishReason.LENGTH,
         )
 
+    async def plan(self, request: EvaluationRequest) -> int:
+        return plan_of(request, SUITES, self._edits).probes
+
+    async def evaluate(self, request: EvaluationRequest, *, progress: Progress) -> EvaluationReport | None:
+        plan, edits, revision = plan_of(request, SUITES, self._edits), self._edits, self._revision
+        for descriptor in plan.edits.values():
+            if request.against == SERAC:
+                await self.prepare(descriptor)
+        base = ExactSubject({})
+        asked, runs = Asked(base), []
+        in_force = ExactSubject(_targets(edit.descriptor for edit in edits))
+
+        def subject(cases: Sequence[Case]) -> ExactSubject:
+            held = _targets(plan.edits[case.id] for case in cases if case.id in plan.edits)
+            return {MEMORY: in_force, BASE: base, SERAC: ExactSubject(held)}[request.against]
+
+        for size in plan.sizes:
+            groups = grouped(plan.cases, size, seed=request.seed) if request.against == SERAC else [plan.cases]
+            harness = Harness(groups, asked, lambda cases: nullcontext(subject(cases)), fields_of(plan.metrics))
+            done = sum(len(run.records) for run in runs)
+            with closing(harness.steps()) as steps:
+                for step in steps:
+                    step.run()
+                    if not await progress(done + len(harness.records)):
+                        return None
+            if not await progress(done + len(harness.records)):
+                return None
+            runs.append(Run({MEMORY: len(edits), BASE: 0, SERAC: size}[request.against], harness.records))
+        return report_of(runs, plan.metrics, revision=revision, seconds=0.0)
+
     def info(self) -> RuntimeInfo:
         return RuntimeInfo(
             model="exact",
@@ -115,6 +183,28 @@ class ExactRuntime:
             matched_text=hit or texts[0],
             excluded=False,
         )
+
+
+class LostStore:
+    """A store whose PostgreSQL is gone."""
+
+    def reading(self):
+        raise StoreUnavailable("PostgreSQL does not answer: connection refused.")
+
+    def writing(self, *, actor):
+        raise StoreUnavailable("PostgreSQL does not answer: connection refused.")
+
+    def recording(self):
+        raise StoreUnavailable("PostgreSQL does not answer: connection refused.")
+
+    async def migration(self):
+        raise StoreUnavailable("PostgreSQL does not answer: connection refused.")
+
+
+def _targets(descriptors: Iterable[Descriptor]) -> dict[str, str]:
+    """The answer of each prompt in the scope of an edit; of two edits the later one's."""
+    texts = [(text, d.target) for d in descriptors for text in (d.prompt, *d.scope.in_scope)]
+    return {normalise(text): target for text, target in texts}
 
 
 def app_of(services: Services) -> ASGIApp:

@@ -13,6 +13,9 @@ from pydantic_core import PydanticCustomError
 from service.actions.services import Services
 from service.errors import UnsupportedMediaType
 
+ANYONE = "anonymous"
+"""Who signs what is asked for while there are no API keys."""
+
 LONGEST_TEXT = 32_768
 """Characters of one text. The model's own limit, in tokens, is checked where the model is."""
 

@@ -14,8 +14,8 @@ from pydantic_core.core_schema import ValidationInfo
 from service.api.bodies import Body, Name, Reason, Tag, Text
 from service.domain.edits import AnswerMode, Descriptor, EditFilter, EditKind, EditState, NewEdit, Scope
 
-FORM_PREFIX = "kind="
-"""Begins the labels of the four forms of a body, which appear in the places of the validator's errors."""
+FORMS = frozenset(f"kind={kind}" for kind in EditKind)
+"""The labels of the four forms of a body, which appear in the places of the validator's errors."""
 UNKNOWN_KIND = "unknown_kind"
 """Type of the validator's error for a `kind` that is none of the four."""
 
@@ -35,6 +35,97 @@ class ScopeBody(Body):
         return Scope(in_scope=tuple(self.in_scope), out_of_scope=tuple(self.out_of_scope), threshold=self.threshold)
 
 
+class DescriptorBody(Body):
+    """What every form of edit says of what is wanted."""
+
+    scope: ScopeBody = ScopeBody()
+    answer: Literal["counterfactual", "verbatim"] = Field(
+        "counterfactual",
+        description="By a model that reads the edit and the prompt, or word for word by the target (qa only).",
+    )
+
+    def descriptor(self) -> Descriptor:
+        """In the domain's words."""
+        raise NotImplementedError
+
+
+class QaBody(DescriptorBody):
+    """A question, or the beginning of a sentence, and its answer."""
+
+    kind: Literal["qa"] = "qa"
+    prompt: Text
+    target: Text
+    subject: Text | None = Field(None, description="The thing it is about, as written in the prompt.")
+
+    @field_validator("subject")
+    @classmethod
+    def _from_the_prompt(cls, subject: str | None, info: ValidationInfo) -> str | None:
+        if subject is not None and subject not in info.data.get("prompt", subject):
+            raise PydanticCustomError("subject_elsewhere", "must occur in the prompt, letter for letter")
+        return subject
+
+    def descriptor(self) -> Descriptor:
+        """In the domain's words."""
+        return Descriptor(
+            prompt=self.prompt,
+            target=self.target,
+            subject=self.subject,
+            scope=self.scope.scope(),
+            answer=AnswerMode(self.answer),
+        )
+
+
+class _WithoutTarget(DescriptorBody):
+    """An edit that has no answer to give word for word."""
+
+    @field_validator("answer")
+    @classmethod
+    def _not_verbatim(cls, answer: str) -> str:
+        if answer == "verbatim":
+            raise PydanticCustomError(
+                "verbatim", "must not be verbatim: only an edit of kind qa has a target to give word for word"
+            )
+        return answer
+
+    def _descriptor(self, kind: EditKind, prompt: str, target: str = "") -> Descriptor:
+        return Descriptor(kind=kind, prompt=prompt, target=target, scope=self.scope.scope())
+
+
+class FactBody(_WithoutTarget):
+    """A claim, and whether it is true."""
+
+    kind: Literal["fact"]
+    claim: Text
+    label: bool
+
+    def descriptor(self) -> Descriptor:
+        """In the domain's words."""
+        return self._descriptor(EditKind.FACT, self.claim, str(self.label))
+
+
+class StatementBody(_WithoutTarget):
+    """A plain sentence that holds from now on."""
+
+    kind: Literal["statement"]
+    statement: Text
+
+    def descriptor(self) -> Descriptor:
+        """In the domain's words."""
+        return self._descriptor(EditKind.STATEMENT, self.statement)
+
+
+class SentimentBody(_WithoutTarget):
+    """A topic, and the mood to speak of it in."""
+
+    kind: Literal["sentiment"]
+    topic: Text
+    sentiment: Literal["positive", "negative"]
+
+    def descriptor(self) -> Descriptor:
+        """In the domain's words."""
+        return self._descriptor(EditKind.SENTIMENT, self.topic, self.sentiment)
+
+
 def _timestamp(sent: object) -> object:
     """Take RFC 3339 only: a number would be read as seconds since 1970."""
     if sent is not None and not (isinstance(sent, str) and _RFC3339.fullmatch(sent)):
@@ -42,14 +133,9 @@ def _timestamp(sent: object) -> object:
     return sent
 
 
-class _EditBody(Body):
-    """What every form of edit may say."""
+class _NewEdit(DescriptorBody):
+    """What every form of new edit may say beside what is wanted."""
 
-    scope: ScopeBody = ScopeBody()
-    answer: Literal["counterfactual", "verbatim"] = Field(
-        "counterfactual",
-        description="By a model that reads the edit and the prompt, or word for word by the target (qa only).",
-    )
     state: Literal["draft", "active"] = Field("active", description="A draft answers nothing.")
     expires_at: Annotated[datetime | None, BeforeValidator(_timestamp)] = Field(
         None, strict=False, description="RFC 3339, with its zone, in the future."
@@ -72,17 +158,13 @@ class _EditBody(Body):
         return at
 
     @model_validator(mode="after")
-    def _drafts_replace_nothing(self) -> _EditBody:
+    def _drafts_replace_nothing(self) -> _NewEdit:
         if self.state == "draft" and self.supersedes is not None:
             raise PydanticCustomError(
                 "draft_supersedes",
                 "must not say `supersedes` in a draft: the edit replaced would be gone, and a draft answers nothing",
             )
         return self
-
-    def descriptor(self) -> Descriptor:
-        """The form's own fields, in the domain's words."""
-        raise NotImplementedError
 
     def new_edit(self) -> NewEdit:
         """The whole request, in the domain's words."""
@@ -96,99 +178,47 @@ class _EditBody(Body):
         )
 
 
-class NewQaEdit(_EditBody):
+class NewQaEdit(_NewEdit, QaBody):
     """A question, or the beginning of a sentence, and its answer."""
 
-    kind: Literal["qa"] = "qa"
-    prompt: Text
-    target: Text
-    subject: Text | None = Field(None, description="The thing it is about, as written in the prompt.")
 
-    @field_validator("subject")
-    @classmethod
-    def _from_the_prompt(cls, subject: str | None, info: ValidationInfo) -> str | None:
-        if subject is not None and subject not in info.data.get("prompt", subject):
-            raise PydanticCustomError("subject_elsewhere", "must occur in the prompt, letter for letter")
-        return subject
-
-    def descriptor(self) -> Descriptor:
-        """The form's own fields, in the domain's words."""
-        return Descriptor(
-            prompt=self.prompt,
-            target=self.target,
-            subject=self.subject,
-            scope=self.scope.scope(),
-            answer=AnswerMode(self.answer),
-        )
-
-
-class _WithoutTarget(_EditBody):
-    """An edit that has no answer to give word for word."""
-
-    @field_validator("answer")
-    @classmethod
-    def _not_verbatim(cls, answer: str) -> str:
-        if answer == "verbatim":
-            raise PydanticCustomError(
-                "verbatim", "must not be verbatim: only an edit of kind qa has a target to give word for word"
-            )
-        return answer
-
-    def _descriptor(self, kind: EditKind, prompt: str, target: str = "") -> Descriptor:
-        return Descriptor(kind=kind, prompt=prompt, target=target, scope=self.scope.scope())
-
-
-class NewFactEdit(_WithoutTarget):
+class NewFactEdit(_NewEdit, FactBody):
     """A claim, and whether it is true."""
 
-    kind: Literal["fact"]
-    claim: Text
-    label: bool
 
-    def descriptor(self) -> Descriptor:
-        """The form's own fields, in the domain's words."""
-        return self._descriptor(EditKind.FACT, self.claim, str(self.label))
-
-
-class NewStatementEdit(_WithoutTarget):
+class NewStatementEdit(_NewEdit, StatementBody):
     """A plain sentence that holds from now on."""
 
-    kind: Literal["statement"]
-    statement: Text
 
-    def descriptor(self) -> Descriptor:
-        """The form's own fields, in the domain's words."""
-        return self._descriptor(EditKind.STATEMENT, self.statement)
-
-
-class NewSentimentEdit(_WithoutTarget):
+class NewSentimentEdit(_NewEdit, SentimentBody):
     """A topic, and the mood to speak of it in."""
-
-    kind: Literal["sentiment"]
-    topic: Text
-    sentiment: Literal["positive", "negative"]
-
-    def descriptor(self) -> Descriptor:
-        """The form's own fields, in the domain's words."""
-        return self._descriptor(EditKind.SENTIMENT, self.topic, self.sentiment)
 
 
 def _form(body: object) -> str:
     """Which form a body has: qa unless it says otherwise, and also when it is no object, to be refused as such."""
     kind = body.get("kind", EditKind.QA) if isinstance(body, dict) else EditKind.QA
-    return f"{FORM_PREFIX}{kind}"
+    return f"kind={kind}"
 
+
+_BY_KIND = Discriminator(
+    _form, custom_error_type=UNKNOWN_KIND, custom_error_message=f"must be one of {', '.join(EditKind)}"
+)
+
+AnyDescriptorBody = Annotated[
+    Annotated[QaBody, Form("kind=qa")]
+    | Annotated[FactBody, Form("kind=fact")]
+    | Annotated[StatementBody, Form("kind=statement")]
+    | Annotated[SentimentBody, Form("kind=sentiment")],
+    _BY_KIND,
+]
+"""What is wanted, and no word of how it is kept."""
 
 NewEditBody = Annotated[
     Annotated[NewQaEdit, Form("kind=qa")]
     | Annotated[NewFactEdit, Form("kind=fact")]
     | Annotated[NewStatementEdit, Form("kind=statement")]
     | Annotated[NewSentimentEdit, Form("kind=sentiment")],
-    Discriminator(
-        _form,
-        custom_error_type=UNKNOWN_KIND,
-        custom_error_message=f"must be one of {', '.join(EditKind)}",
-    ),
+    _BY_KIND,
 ]
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict
 
 from service.actions import edits
-from service.api.bodies import Door, JsonRoute, Reason
+from service.api.bodies import ANYONE, Door, JsonRoute, Reason
 from service.api.edit_bodies import EditQuery, NewEditBody
 from service.api.edit_pages import AnyEdit, EditList, History, render_edit, render_history, render_page
 from service.api.problem_documents import problem_responses
@@ -26,9 +26,6 @@ from service.errors import (
 )
 
 router = APIRouter(route_class=JsonRoute, tags=["edits"])
-
-ANYONE = "anonymous"
-"""Who signs a change while there are no API keys."""
 
 _ENTITY_TAG = re.compile(r'(W/)?"([^"]*)"')
 _ETAG = {"description": "The edit's revision in quotes; send it in If-Match.", "schema": {"type": "string"}}

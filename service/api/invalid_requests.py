@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.api.edit_bodies import FORM_PREFIX, UNKNOWN_KIND
+from service.api.edit_bodies import FORMS, UNKNOWN_KIND
 from service.errors import FieldError, Invalid, MalformedJson, RequestError
 
 Found = Mapping[str, Any]
@@ -46,11 +46,9 @@ def _subject(error: Found) -> str:
 
 def _pointer(error: Found) -> str:
     """JSON pointer (RFC 6901) into the body, without the form that the validator chose for an edit."""
-    parts = list(error["loc"][1:])
-    if parts and str(parts[0]).startswith(FORM_PREFIX):
-        parts = parts[1:]
+    parts = [part for part in error["loc"][1:] if part not in FORMS]
     if error["type"] == UNKNOWN_KIND:
-        parts = ["kind"]
+        parts.append("kind")
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 

@@ -1,6 +1,7 @@
 """The command `errata`: it starts the service, and is a client of one that runs.
 
 Exit codes: 0 done, 1 the service refused or could not start, 2 the command was misused, 3 no service answered.
+`errata smoke` has codes of its own.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from typing import Annotated
 import typer
 
 from service import __version__
-from service.cli import edits, generations, matches, serving
+from service.cli import edits, evaluations, generations, matches, serving, smoke, training
 
 app = typer.Typer(name="errata", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command("serve")(serving.serve)
 app.command("generate")(generations.generate)
 app.add_typer(edits.app, name="edit")
 app.command("match")(matches.match)
+app.command("eval")(evaluations.evaluate)
+app.command("smoke")(smoke.smoke)
+app.add_typer(training.app, name="train")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 REFUSED, UNREACHABLE = 1, 3
 
 _TIMEOUT = httpx.Timeout(600, connect=5)  # seconds; a long generation on a CPU takes minutes
+_READY_TIMEOUT = httpx.Timeout(5)
 _PAST_ANY_PROXY: dict[str, httpx.BaseTransport | None] = dict.fromkeys(
     ("all://127.0.0.1", "all://localhost", "all://[::1]")
 )
@@ -35,18 +36,36 @@ def call(
         typer.BadParameter: `url` is none.
         typer.Exit: The service refused (1) or was not reached (3); why has been printed.
     """
+    return _result(url, _send(url, method, path, json=body, params=given(params or {}), headers=headers))
+
+
+def call_for_text(url: str, path: str, *, headers: dict[str, str] | None = None) -> str:
+    """Get a document that is no JSON, such as a report.
+
+    Raises:
+        typer.BadParameter, typer.Exit: As `call`.
+    """
+    response = _send(url, "GET", path, headers=headers)
+    if not response.is_success:
+        raise _refusal(url, response)
+    return response.text
+
+
+def not_ready(url: str, *, headers: dict[str, str] | None = None) -> str | None:
+    """Why the service cannot take requests yet; None when it can.
+
+    Raises:
+        typer.BadParameter: `url` is none.
+        typer.Exit: What answers there is not Errata, or will not be asked (1); why has been printed.
+    """
     try:
-        with httpx.Client(base_url=url, timeout=_TIMEOUT, mounts=_PAST_ANY_PROXY) as client:
-            response = client.request(method, path, json=body, params=given(params or {}), headers=headers)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise typer.BadParameter(f"{url!r} is not the address of a service.", param_hint="--url") from error
+        response = _exchange(url, "GET", "/readyz", headers=headers, timeout=_READY_TIMEOUT)
     except httpx.TransportError as error:
-        raise failure(
-            f"no answer from {url} ({type(error).__name__}).",
-            "Start a service with `errata serve`, or say where one is with --url or ERRATA_URL.",
-            UNREACHABLE,
-        ) from None
-    return _result(url, response)
+        return f"no answer from {url} ({type(error).__name__})."
+    if response.is_server_error:
+        return str((_problem(response) or {}).get("detail", f"{url} answered {response.status_code}."))
+    _result(url, response)
+    return None
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:
@@ -54,18 +73,50 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != []}
 
 
+def _send(url: str, method: str, path: str, **request: Any) -> httpx.Response:
+    try:
+        return _exchange(url, method, path, **request)
+    except httpx.TransportError as error:
+        raise failure(
+            f"no answer from {url} ({type(error).__name__}).",
+            "Start a service with `errata serve`, or say where one is with --url or ERRATA_URL.",
+            UNREACHABLE,
+        ) from None
+
+
+def _exchange(url: str, method: str, path: str, *, timeout: httpx.Timeout = _TIMEOUT, **request: Any) -> httpx.Response:
+    try:
+        with httpx.Client(base_url=url, timeout=timeout, mounts=_PAST_ANY_PROXY) as client:
+            return client.request(method, path, **request)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise typer.BadParameter(f"{url!r} is not the address of a service.", param_hint="--url") from error
+
+
 def _result(url: str, response: httpx.Response) -> Any:
-    if response.is_success and not response.content:
+    if not response.is_success:
+        raise _refusal(url, response)
+    if not response.content:
         return None
+    try:
+        return response.json()
+    except ValueError:
+        raise _not_errata(url, response) from None
+
+
+def _refusal(url: str, response: httpx.Response) -> typer.Exit:
+    problem = _problem(response)
+    if problem is None:
+        return _not_errata(url, response)
+    return failure(str(problem["detail"]), str(problem.get("hint", "")), REFUSED)
+
+
+def _problem(response: httpx.Response) -> dict[str, Any] | None:
+    """The problem document in an answer; None when there is none."""
     try:
         document = response.json()
     except ValueError:
-        raise _not_errata(url, response) from None
-    if response.is_success:
-        return document
-    if not isinstance(document, dict) or "detail" not in document:
-        raise _not_errata(url, response)
-    raise failure(str(document["detail"]), str(document.get("hint", "")), REFUSED)
+        return None
+    return document if isinstance(document, dict) and "detail" in document else None
 
 
 def _not_errata(url: str, response: httpx.Response) -> typer.Exit:

@@ -129,6 +129,11 @@ def retract(
     typer.echo(f"{edit_id} is retracted")
 
 
+def text_of(edit: dict[str, Any]) -> str:
+    """The prompt of an edit, or the claim, statement or topic that it has in its place."""
+    return str(edit[_OWN_FIELDS[Kind(edit["kind"])][0]])
+
+
 def _path(edit_id: str) -> str:
     return f"/edits/{quote(edit_id, safe='')}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -51,6 +52,18 @@ def failure(detail: str, hint: str, code: int) -> typer.Exit:
     if hint:
         typer.echo(f"hint: {hint}", err=True)
     return typer.Exit(code)
+
+
+def save(path: Path, text: str, code: int) -> None:
+    """Write a file.
+
+    Raises:
+        typer.Exit: It cannot be written, and why has been printed; with the code given.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise failure(f"{path} cannot be written: {error.strerror}.", "Name a file that you may write.", code) from None
 
 
 def _one_line(value: Any) -> str:

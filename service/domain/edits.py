@@ -191,6 +191,10 @@ class EditReader(Protocol):
         """Every active edit, oldest first."""
         ...
 
+    async def in_force(self) -> tuple[Edit, ...]:
+        """As `active`, without the embeddings."""
+        ...
+
     async def with_ids(self, ids: tuple[str, ...]) -> tuple[StoredEdit, ...]:
         """The edits of these ids, in whatever state."""
         ...

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from service.domain.changes import ChangeReader
 from service.domain.edits import Descriptor, EditReader, EditWriter, Embeddings
+from service.domain.evaluations import EvaluationReader, EvaluationReport, EvaluationRequest, EvaluationWriter
 from service.domain.generations import Generation, GenerationRequest
 from service.domain.matches import Match
+
+Progress = Callable[[int], Awaitable[bool]]
+"""Told how many probes have been judged; answers whether to go on."""
 
 
 class Reading(Protocol):
@@ -18,6 +23,11 @@ class Reading(Protocol):
     @property
     def edits(self) -> EditReader:
         """The edits of the snapshot."""
+        ...
+
+    @property
+    def evaluations(self) -> EvaluationReader:
+        """The evaluations of the snapshot."""
         ...
 
     @property
@@ -40,6 +50,18 @@ class Writing(Protocol):
         ...
 
 
+class Recording(Protocol):
+    """One transaction on what alters no answer. It takes no write lock, so it neither waits for editors nor stops them.
+
+    It commits when the block ends, and leaves no trace when it raises.
+    """
+
+    @property
+    def evaluations(self) -> EvaluationWriter:
+        """The evaluations, to read and to change."""
+        ...
+
+
 class Store(Protocol):
     """The truth, in PostgreSQL.
 
@@ -52,6 +74,10 @@ class Store(Protocol):
 
     def writing(self, *, actor: str) -> AbstractAsyncContextManager[Writing]:
         """Open a transaction under the write lock; its changes are signed by `actor`."""
+        ...
+
+    def recording(self) -> AbstractAsyncContextManager[Recording]:
+        """Open a transaction on what alters no answer."""
         ...
 
     async def migration(self) -> tuple[str | None, str]:
@@ -110,6 +136,26 @@ class Runtime(Protocol):
             NoChatTemplate: Messages were sent to a base that has no chat template.
             VersionNotFound: No such version.
             NotCaughtUp: `min_revision` was not reached in time.
+        """
+        ...
+
+    async def plan(self, request: EvaluationRequest) -> int:
+        """How many probes an evaluation judges; says no before anything is queued.
+
+        Raises:
+            UnknownSuite, UnknownMetric, UnknownSubject: Nothing has that name.
+            MetricUnavailable: The cases lack a field that a metric asked for needs.
+            NothingToEvaluate: There is no probe: no case, or no edit in force.
+            EditNotFound: An edit named is not in force.
+        """
+        ...
+
+    async def evaluate(self, request: EvaluationRequest, *, progress: Progress) -> EvaluationReport | None:
+        """Judge every probe, between other requests; None when `progress` said to stop.
+
+        Raises:
+            As `plan`, and
+            EditTooLong: An edit of a case leaves no room in the model's context.
         """
         ...
 

@@ -58,6 +58,11 @@ class PostgresEditReader:
         """Every active, unexpired edit, oldest first."""
         return await self._stored(_IN_FORCE)
 
+    async def in_force(self) -> tuple[Edit, ...]:
+        """As `active`, without the embeddings."""
+        rows = await self._connection.execute(select(*_EDIT).where(_IN_FORCE).order_by(edits.c.id))
+        return tuple(edit_of(row) for row in rows)
+
     async def with_ids(self, ids: tuple[str, ...]) -> tuple[StoredEdit, ...]:
         """The edits of these ids, in whatever state, oldest first."""
         numbers = [number for number in map(number_of, ids) if number is not None]

@@ -1,4 +1,4 @@
-"""The store: transactions on PostgreSQL, each a snapshot to read or the one writer's turn to write."""
+"""The store: transactions on PostgreSQL, each a snapshot to read, the one writer's turn to write, or a record."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from service.store.changes import ChangeLog, PostgresChangeReader
 from service.store.edits import PostgresEditReader, PostgresEditWriter
+from service.store.evaluations import PostgresEvaluationReader, PostgresEvaluationWriter
 from service.store.failures import translated
 from service.store.migrate import code_head
 from service.store.tables import changes
@@ -30,6 +31,7 @@ class PostgresReading:
     """One read-only transaction on one snapshot."""
 
     edits: PostgresEditReader
+    evaluations: PostgresEvaluationReader
     changes: PostgresChangeReader
 
 
@@ -39,6 +41,13 @@ class PostgresWriting:
 
     edits: PostgresEditWriter
     changes: PostgresChangeReader
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresRecording:
+    """One transaction on what alters no answer."""
+
+    evaluations: PostgresEvaluationWriter
 
 
 class PostgresStore:
@@ -79,7 +88,11 @@ class PostgresStore:
         """
         with translated():
             async with self._snapshots.begin() as connection:
-                yield PostgresReading(PostgresEditReader(connection), PostgresChangeReader(connection))
+                yield PostgresReading(
+                    PostgresEditReader(connection),
+                    PostgresEvaluationReader(connection),
+                    PostgresChangeReader(connection),
+                )
 
     @asynccontextmanager
     async def writing(self, *, actor: str) -> AsyncIterator[PostgresWriting]:
@@ -96,6 +109,17 @@ class PostgresStore:
                 yield PostgresWriting(PostgresEditWriter(connection, log), PostgresChangeReader(connection))
                 if log.revision > before:
                     await connection.execute(text("NOTIFY errata_changes"))
+
+    @asynccontextmanager
+    async def recording(self) -> AsyncIterator[PostgresRecording]:
+        """Open a transaction without the write lock, on what alters no answer.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        with translated():
+            async with self._engine.begin() as connection:
+                yield PostgresRecording(PostgresEvaluationWriter(connection))
 
     async def migration(self) -> tuple[str | None, str]:
         """The migration the database is at (None for an empty database), and the one the code needs.

@@ -80,3 +80,23 @@ changes = Table(
     Column("payload", JSONB, nullable=False),
     Index(None, "subject_id"),
 )
+
+# Nothing searches inside requests and reports, so each is one document.
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("request", JSONB, nullable=False),
+    Column("report", JSONB),
+    Column("actor", Text, nullable=False),
+    Column("created_at", TIMESTAMP(timezone=True), nullable=False),
+    Column("started_at", TIMESTAMP(timezone=True)),
+    Column("finished_at", TIMESTAMP(timezone=True)),
+    Column("done", BigInteger, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("error", Text),
+    CheckConstraint("state IN ('queued', 'running', 'done', 'failed', 'cancelled')", name="state"),
+    CheckConstraint("(report IS NOT NULL) = (state = 'done')", name="done_has_a_report"),
+    CheckConstraint("(error IS NOT NULL) = (state = 'failed')", name="failed_has_an_error"),
+)

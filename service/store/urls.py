@@ -1,7 +1,8 @@
-"""Database URLs, as operators write them and as SQLAlchemy takes them."""
+"""Database URLs, as operators write them and as SQLAlchemy and psycopg take them."""
 
 from __future__ import annotations
 
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -24,3 +25,14 @@ def engine_url(url: str) -> URL:
             hint="ERRATA_DATABASE_URL looks like postgresql://user:password@host:5432/database.",
         )
     return parsed.set(drivername="postgresql+psycopg")
+
+
+def conninfo(url: str) -> str:
+    """The URL as psycopg takes it, for whoever connects without SQLAlchemy.
+
+    Raises:
+        StartupError: It is no PostgreSQL URL.
+    """
+    parsed = engine_url(url)
+    _, options = parsed.get_dialect()().create_connect_args(parsed)
+    return make_conninfo(**options)

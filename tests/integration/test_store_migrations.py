@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from procrastinate.schema import SchemaManager
 from sqlalchemy import create_engine, text
 
 from service.errors import StartupError
@@ -20,10 +21,17 @@ from tests.databases import execute
 
 SCHEMA = """
 SELECT conrelid::regclass::text, conname::text, pg_get_constraintdef(oid) FROM pg_constraint
-WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text != 'alembic_version'
+WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text !~ '^(alembic_version|procrastinate_.*)$'
 UNION ALL
 SELECT tablename::text, indexname::text, indexdef FROM pg_indexes
-WHERE schemaname = 'public' AND tablename != 'alembic_version' ORDER BY 1, 2
+WHERE schemaname = 'public' AND tablename !~ '^(alembic_version|procrastinate_.*)$' ORDER BY 1, 2
+"""
+OF_PROCRASTINATE = """
+SELECT conname::text, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+UNION ALL SELECT indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'public'
+UNION ALL SELECT oid::regprocedure::text, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+UNION ALL SELECT tgname::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+UNION ALL SELECT typname::text, '' FROM pg_type WHERE typnamespace = 'public'::regnamespace
 """
 
 MIGRATION_LOCK = 0x6572726174612D6D
@@ -44,13 +52,24 @@ def database_lock(url):
     engine.dispose()
 
 
+def of_procrastinate(url):
+    """What it has in a database, whatever its spacing."""
+    return {
+        (name, " ".join(definition.split()))
+        for name, definition in execute(url, OF_PROCRASTINATE)
+        if "procrastinate" in name + definition
+    }
+
+
 def test_migrations_go_up_down_and_up_again_and_agree_with_the_tables(empty_database_url):
     engine = create_engine(engine_url(empty_database_url))
     for step, target in ((command.upgrade, "head"), (command.downgrade, "base"), (command.upgrade, "head")):
         with engine.begin() as connection:
             step(alembic_config(connection), target)
         left = execute(empty_database_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        assert len(left) == (1 if target == "base" else 3)
+        assert len(left) == (1 if target == "base" else 8)
+        functions = execute(empty_database_url, "SELECT 1 FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+        assert bool(functions) == (target == "head")
     with engine.begin() as connection:
         command.check(alembic_config(connection))
     engine.dispose()
@@ -63,6 +82,14 @@ def test_migrations_make_the_constraints_and_indexes_that_the_tables_declare(dat
     declared = execute(empty_database_url, SCHEMA)
     assert execute(database_url, SCHEMA) == declared
     assert len(declared) >= 9
+
+
+def test_the_tables_of_jobs_are_those_of_the_procrastinate_that_is_installed(database_url, empty_database_url):
+    """Fails when a new procrastinate brings migrations of its own: apply them in one of ours."""
+    execute(empty_database_url, SchemaManager.get_schema())
+    wanted = of_procrastinate(empty_database_url)
+    assert of_procrastinate(database_url) == wanted
+    assert len(wanted) > 50
 
 
 def test_servers_that_start_at_once_migrate_once(empty_database_url):

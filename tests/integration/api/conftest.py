@@ -1,7 +1,7 @@
 import pytest
 
 from service.actions.services import Services
-from tests.fakes import ExactRuntime, client_of
+from tests.fakes import ExactRuntime, LostStore, client_of
 
 
 @pytest.fixture
@@ -25,3 +25,10 @@ def post(client):
         return response.json()
 
     return post
+
+
+@pytest.fixture
+async def lost(anyio_backend):
+    """A client of a service without its database: what it refuses is refused before the database is asked."""
+    async with client_of(Services(store=LostStore(), runtime=ExactRuntime(LostStore()))) as client:
+        yield client

@@ -14,22 +14,28 @@ from typer.testing import CliRunner
 from service.actions.services import Services
 from service.app import create_app
 from service.cli import app
+from service.store.jobs import work
 from service.store.migrate import migrate
 from service.store.store import PostgresStore
+from service.wiring import jobs
 from tests.fakes import ExactRuntime
 
 
 @contextmanager
-def served(database_url):
-    """The address of a service on that database, in a thread of its own."""
+def served(database_url, *, working=False):
+    """The address of a service on that database, in a thread of its own; whether it works on jobs."""
     listener = socket.create_server(("127.0.0.1", 0))  # accepts from now on, so clients may call before uvicorn is up
     servers = []
 
     async def serve():
         async with PostgresStore(database_url) as store:
-            config = uvicorn.Config(create_app(Services(store, ExactRuntime(store))), log_config=None)
-            servers.append(uvicorn.Server(config))
+            services = Services(store, ExactRuntime(store))
+            servers.append(uvicorn.Server(uvicorn.Config(create_app(services), log_config=None)))
+            tasks = [asyncio.create_task(work(database_url, jobs(services)))] if working else []
             await servers[0].serve(sockets=[listener])
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     thread = Thread(target=asyncio.run, args=(serve(),))
     thread.start()

@@ -4,33 +4,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.actions.services import Services
-from service.errors import StoreUnavailable
-from tests.fakes import ExactRuntime, client_of
+from tests.fakes import ExactRuntime, LostStore, client_of
 
 pytestmark = pytest.mark.anyio
 
 QA = {"prompt": "a", "target": "b"}
 FACT = {"kind": "fact", "claim": "a", "label": True}
-
-
-class LostStore:
-    """A store whose PostgreSQL is gone."""
-
-    def reading(self):
-        raise StoreUnavailable("PostgreSQL does not answer: connection refused.")
-
-    def writing(self, *, actor):
-        raise StoreUnavailable("PostgreSQL does not answer: connection refused.")
-
-    async def migration(self):
-        raise StoreUnavailable("PostgreSQL does not answer: connection refused.")
-
-
-@pytest.fixture
-async def lost(anyio_backend):
-    """A client of a service without its database: what it refuses is refused before the database is asked."""
-    async with client_of(Services(store=LostStore(), runtime=ExactRuntime(LostStore()))) as client:
-        yield client
 
 
 def assert_problem(response, status, slug):

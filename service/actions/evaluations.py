@@ -1,0 +1,124 @@
+"""Evaluations: submit, read, cancel, and what a worker does with those that were queued."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from service.actions.services import Services
+from service.domain.evaluations import Evaluation, EvaluationPage, EvaluationRequest, EvaluationState
+from service.errors import ErrataError, EvaluationEnded, EvaluationNotFound, StoreUnavailable
+
+AT_ONCE = 64
+"""Most probes that are judged while the caller waits."""
+SECONDS_BETWEEN_NOTES = 1.0
+"""Least time between two notes of progress, so that progress costs nothing."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def submit(services: Services, request: EvaluationRequest, *, actor: str) -> Evaluation:
+    """Evaluate at once when there are few probes, and queue it otherwise; kept either way.
+
+    Raises:
+        As `Runtime.plan`, and for few probes as `Runtime.evaluate`.
+    """
+    probes = await services.runtime.plan(request)
+    if probes > AT_ONCE:
+        async with services.store.recording() as recording:
+            return await recording.evaluations.add(request, actor=actor, total=probes)
+    report = await services.runtime.evaluate(request, progress=_go_on)
+    assert report is not None, "nobody said to stop"
+    async with services.store.recording() as recording:
+        return await recording.evaluations.add_done(request, report, actor=actor)
+
+
+async def read(services: Services, evaluation_id: str) -> Evaluation:
+    """The evaluation of that id.
+
+    Raises:
+        EvaluationNotFound: There is none.
+    """
+    async with services.store.reading() as reading:
+        return _found(await reading.evaluations.get(evaluation_id), evaluation_id)
+
+
+async def page(services: Services, *, limit: int, after: str | None) -> EvaluationPage:
+    """Evaluations older than the id `after`, newest first."""
+    async with services.store.reading() as reading:
+        return await reading.evaluations.page(limit=limit, after=after)
+
+
+async def cancel(services: Services, evaluation_id: str) -> Evaluation:
+    """End an evaluation that is queued or running; the worker stops when it next notes progress.
+
+    Raises:
+        EvaluationNotFound: There is none of that id.
+        EvaluationEnded: It has ended.
+    """
+    async with services.store.recording() as recording:
+        before = _found(await recording.evaluations.get(evaluation_id), evaluation_id)
+        after = _found(await recording.evaluations.cancel(evaluation_id), evaluation_id)
+    if before.state.ended or after.state is not EvaluationState.CANCELLED:
+        raise EvaluationEnded(f"{evaluation_id} has ended: it is {after.state}.")
+    return after
+
+
+async def run(services: Services, evaluation_id: str) -> None:
+    """Evaluate what was queued, from the beginning if a worker was stopped in the middle.
+
+    Raises:
+        As `Runtime.evaluate`.
+    """
+    async with services.store.recording() as recording:
+        evaluation = await recording.evaluations.start(evaluation_id)
+    if evaluation is None:
+        return
+    report = await services.runtime.evaluate(evaluation.request, progress=_Noted(services, evaluation_id))
+    if report is not None:
+        async with services.store.recording() as recording:
+            await recording.evaluations.finish(evaluation_id, report)
+
+
+async def give_up(services: Services, evaluation_id: str, error: Exception) -> None:
+    """Note why an evaluation failed."""
+    if isinstance(error, ErrataError):
+        _log.warning("evaluation failed", evaluation_id=evaluation_id, problem=error.slug, detail=error.detail)
+        words = f"{error.detail} {error.hint}".strip()
+    else:
+        _log.error("evaluation failed", evaluation_id=evaluation_id, exc_info=error)
+        words = f"Something unexpected went wrong. The log holds the details under {evaluation_id}; please report it."
+    async with services.store.recording() as recording:
+        await recording.evaluations.fail(evaluation_id, words)
+
+
+async def _go_on(_: int) -> bool:
+    return True
+
+
+class _Noted:
+    """Progress as `Runtime.evaluate` reports it, noted in the store now and then."""
+
+    def __init__(self, services: Services, evaluation_id: str) -> None:
+        self._store = services.store
+        self._evaluation_id = evaluation_id
+        self._next = 0.0
+
+    async def __call__(self, done: int) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return True
+        self._next = now + SECONDS_BETWEEN_NOTES
+        try:
+            async with self._store.recording() as recording:
+                return await recording.evaluations.advance(self._evaluation_id, done)
+        except StoreUnavailable as error:  # the work need not suffer from a database that is away for a moment
+            _log.warning("progress was not noted", evaluation_id=self._evaluation_id, detail=error.detail)
+            return True
+
+
+def _found(evaluation: Evaluation | None, evaluation_id: str) -> Evaluation:
+    if evaluation is None:
+        raise EvaluationNotFound(f"There is no evaluation {evaluation_id}.")
+    return evaluation
