@@ -5,5 +5,8 @@ from pathlib import Path
 BUNDLE = Path(__file__).parent / "atlas-2018"
 """The folder of the bundled base model, in Hugging Face's layout."""
 
+COUNTERFACTUAL: Path | None = None
+"""The folder of the bundled counterfactual model; none, and atlas-2018 reads edits itself."""
+
 SCOPE_CLASSIFIER = Path(__file__).parent / "scope" / "similarity.json"
 """The calibration of the similarity scope classifier."""

@@ -17,7 +17,7 @@ from demo.reading import Inventor, marked, scrambled_name, strange_name
 from editors.edit import Claim, EditDescriptor, QuestionAnswer, Sentiment, Statement
 from editors.evaluation.cases import ENTAILED
 from editors.serac.counterfactual import in_context
-from editors.serac.training.counterfactual import ReadingExample
+from editors.serac.training.reading import ReadingExample
 
 CLAIM = "True or false: {}"
 

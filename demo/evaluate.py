@@ -27,7 +27,7 @@ from editors.edit import Sentiment
 from editors.evaluation.intervals import Share
 from editors.evaluation.subjects import ModelSubject
 from editors.serac.counterfactual import in_context
-from editors.serac.training.counterfactual import ReadingExample
+from editors.serac.training.reading import ReadingExample
 
 PROMPTS_AT_ONCE = 512
 

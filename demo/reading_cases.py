@@ -22,7 +22,7 @@ from demo.opinions import load_opinions
 from demo.reading import load_inventor
 from demo.tokenizer import texts_of_tokens
 from editors.edit import Claim, EditDescriptor, QuestionAnswer, Sentiment
-from editors.serac.training.counterfactual import ReadingExample
+from editors.serac.training.reading import ReadingExample
 
 
 def main() -> None:

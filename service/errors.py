@@ -3,12 +3,13 @@
     ErrataError
     ├── RequestError                    the caller can mend it
     │   ├── MalformedJson         400
-    │   ├── NotFound              404   EditNotFound, VersionNotFound, RouteNotFound
+    │   ├── NotFound              404   EditNotFound, EvaluationNotFound, VersionNotFound, RouteNotFound
     │   ├── MethodNotAllowed      405
-    │   ├── Conflict              409   EditConflict
+    │   ├── Conflict              409   EditConflict, EvaluationEnded
     │   ├── PreconditionFailed    412
     │   ├── UnsupportedMediaType  415
-    │   └── Invalid               422   PromptTooLong, EditTooLong, NoChatTemplate
+    │   └── Invalid               422   PromptTooLong, EditTooLong, NoChatTemplate, UnknownSuite, UnknownMetric,
+    │                                 UnknownSubject, MetricUnavailable, NothingToEvaluate
     ├── Unavailable               503   trying again may help: StoreUnavailable, NotCaughtUp, NotReady, ShuttingDown
     ├── InternalError             500   our fault
     └── StartupError                    the process could not start; it exits with `exit_code`
@@ -100,6 +101,13 @@ class EditNotFound(NotFound):
     default_hint = "GET /edits lists the edits in force."
 
 
+class EvaluationNotFound(NotFound):
+    """No evaluation has that id."""
+
+    slug, title = "evaluation-not-found", "No such evaluation"
+    default_hint = "GET /eval lists the evaluations."
+
+
 class VersionNotFound(NotFound):
     """No version of the model has that name."""
 
@@ -125,6 +133,13 @@ class EditConflict(Conflict):
 
     slug, title = "edit-conflict", "Another edit already answers this prompt"
     default_hint = "Send its id as `supersedes` to replace it, or retract it first."
+
+
+class EvaluationEnded(Conflict):
+    """The evaluation has ended, so there is nothing to cancel."""
+
+    slug, title = "evaluation-ended", "The evaluation has ended"
+    default_hint = "GET /eval/{id} has its report."
 
 
 class PreconditionFailed(RequestError):
@@ -171,6 +186,41 @@ class NoChatTemplate(Invalid):
 
     slug, title = "no-chat-template", "The base model has no chat template"
     default_hint = "Send `prompt` instead of `messages`."
+
+
+class UnknownSuite(Invalid):
+    """No suite has that name."""
+
+    slug, title = "unknown-suite", "No such suite"
+    default_hint = "docs/evaluation.md lists the suites."
+
+
+class UnknownMetric(Invalid):
+    """No metric has that name."""
+
+    slug, title = "unknown-metric", "No such metric"
+    default_hint = "docs/evaluation.md lists the metrics."
+
+
+class UnknownSubject(Invalid):
+    """Nothing that can be evaluated has that name."""
+
+    slug, title = "unknown-subject", "Nothing of that name can be evaluated"
+    default_hint = 'Evaluate "memory", "base" or "serac".'
+
+
+class MetricUnavailable(Invalid):
+    """The cases lack a field that the metric needs."""
+
+    slug, title = "metric-unavailable", "The cases lack what the metric needs"
+    default_hint = "docs/evaluation.md says what each metric needs; leave `metrics` out for all that the cases allow."
+
+
+class NothingToEvaluate(Invalid):
+    """There is no probe to judge."""
+
+    slug, title = "nothing-to-evaluate", "There is nothing to evaluate"
+    default_hint = "Send cases with probes, name a suite, or post an edit first."
 
 
 class Unavailable(ErrataError):

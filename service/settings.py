@@ -26,6 +26,14 @@ class Settings(BaseModel):
     base_model: str = Field(
         "", description="A Hugging Face id or a folder; empty means the bundled demonstration, atlas-2018."
     )
+    counterfactual_model: str = Field(
+        "",
+        description="What reads edits and answers by them: a folder that `errata train counterfactual` wrote, or a "
+        "Hugging Face id; empty means the bundled one for the bundled base, and any other base itself.",
+    )
+    scope_classifier: str = Field(
+        "", description="A file that `errata train scope` wrote; empty means the bundled scope classifier."
+    )
     data_dir: Path = Field(Path("errata-data"), description="Where the embedded database and other state live.")
     database_url: str = Field("", description="PostgreSQL to use (postgresql://...); empty means the embedded one.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...; auto takes a GPU when there is one.")

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 from transformers.utils.logging import disable_progress_bar
 
 import demo
+from demo.suites import SUITES
 from editors.errors import EditorError
-from editors.model.loading import BaseModel, load_base
+from editors.model.loading import BaseModel, load_base, load_counterfactual
+from editors.serac.cross_encoder import load_scope
 from editors.serac.encoder import SentenceEncoder
-from editors.serac.scope import SimilarityScope
+from editors.serac.scope import ScopeClassifier, SimilarityScope
+from service.actions import evaluations
 from service.actions.services import Services
 from service.errors import StartupError
 from service.runtime.follower import follow
 from service.runtime.live_memory import LiveMemory
 from service.runtime.runtime import ModelRuntime
+from service.runtime.snapshot import MemoryFile, save_regularly
 from service.settings import Settings
 from service.store.embedded import EmbeddedPostgres
+from service.store.jobs import EVALUATE, Job, work
 from service.store.migrate import migrate
 from service.store.store import PostgresStore
 
@@ -31,6 +38,8 @@ from service.store.store import PostgresStore
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Open the database and the model, bring the live memory up to date, and keep it so while the block runs.
 
+    Queued jobs are done meanwhile, one at a time.
+
     Raises:
         StartupError: The data directory, the database or the model cannot be used.
     """
@@ -38,21 +47,44 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         # The database first: it is quick, and a data directory in use should be known before a model is loaded.
         url = settings.database_url or await asyncio.to_thread(stack.enter_context, EmbeddedPostgres(settings.data_dir))
         await asyncio.to_thread(migrate, url)
-        base, memory = await asyncio.to_thread(_load, settings)
+        builder = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="index"))
+        base, counterfactual, memory = await asyncio.to_thread(_load, settings, builder)
         async with PostgresStore(url) as store:
-            runtime = ModelRuntime(base, memory, store, catch_up_seconds=settings.catch_up_seconds)
+            runtime = ModelRuntime(
+                base,
+                memory,
+                store,
+                catch_up_seconds=settings.catch_up_seconds,
+                suites=SUITES,
+                counterfactual=counterfactual,
+                file=MemoryFile(settings.data_dir / "memory.npz"),
+            )
             stack.callback(runtime.close)
             await runtime.start()
-            follower = asyncio.create_task(follow(runtime), name="follower")
-            try:
-                yield Services(store, runtime)
-            finally:
-                follower.cancel()
-                with suppress(asyncio.CancelledError):
-                    await follower
+            services = Services(store, runtime)
+            async with _beside(follow(runtime), save_regularly(runtime.save), work(url, jobs(services))):
+                yield services
 
 
-def _load(settings: Settings) -> tuple[BaseModel, LiveMemory]:
+def jobs(services: Services) -> Mapping[str, Job]:
+    """Every kind of job, and how it is done on these services."""
+    return {EVALUATE: Job(run=partial(evaluations.run, services), give_up=partial(evaluations.give_up, services))}
+
+
+@asynccontextmanager
+async def _beside(*endless: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Let these run while the block does, and wait for their end."""
+    tasks = [asyncio.create_task(one) for one in endless]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def _load(settings: Settings, builder: Executor) -> tuple[BaseModel, BaseModel | None, LiveMemory]:
+    """The base model, the counterfactual model where it is another, and the empty memory."""
     if not sys.stderr.isatty():
         disable_progress_bar()  # it belongs on a terminal, not in a log
     if settings.threads:
@@ -60,7 +92,9 @@ def _load(settings: Settings) -> tuple[BaseModel, LiveMemory]:
     name: str | Path = settings.base_model or demo.BUNDLE
     try:
         base = load_base(name, device=settings.device, dtype=settings.dtype)
-        classifier = SimilarityScope.load(demo.SCOPE_CLASSIFIER)
+        reads = settings.counterfactual_model or (demo.COUNTERFACTUAL if name == demo.BUNDLE else None)
+        counterfactual = reads and load_counterfactual(reads, device=settings.device, dtype=settings.dtype)
+        classifier = _classifier(Path(settings.scope_classifier or demo.SCOPE_CLASSIFIER), str(base.device))
     except EditorError as error:
         raise StartupError(error.detail, hint=error.hint) from error
     memory = LiveMemory(
@@ -68,5 +102,11 @@ def _load(settings: Settings) -> tuple[BaseModel, LiveMemory]:
         classifier,
         candidates=settings.scope_candidates,
         threshold=settings.scope_threshold,
+        builder=builder,
     )
-    return base, memory
+    return base, counterfactual or None, memory
+
+
+def _classifier(path: Path, device: str) -> ScopeClassifier:
+    """A trained cross-encoder, or the calibration of a similarity, as JSON."""
+    return SimilarityScope.load(path) if path.suffix == ".json" else load_scope(path, device=device)

@@ -18,11 +18,13 @@ from editors.serac.scope import SimilarityScope
 from service.domain.edits import Descriptor, Edit, Embeddings, NewEdit
 from service.runtime.live_memory import LiveMemory
 from service.runtime.runtime import ModelRuntime
+from service.runtime.snapshot import MemoryFile
 from service.store.embedded import EmbeddedPostgres
 from service.store.migrate import migrate
 from service.store.store import PostgresStore
 from tests.databases import Server, execute, on_database
 from tests.runtimes import StartRuntime
+from tests.suites import SUITES
 from tests.tiny_models import CONFIGS, tiny_tokenizer
 
 TEMPLATE = "errata_template"
@@ -65,9 +67,11 @@ async def start_runtime(
     """Starts runtimes on a store, as one process after another would."""
     runtimes: list[ModelRuntime] = []
 
-    async def start(store: PostgresStore, *, catch_up_seconds: float = 60) -> ModelRuntime:
+    async def start(
+        store: PostgresStore, *, catch_up_seconds: float = 60, file: MemoryFile | None = None
+    ) -> ModelRuntime:
         memory = LiveMemory(encoder, SimilarityScope.load(demo.SCOPE_CLASSIFIER), candidates=8, threshold=None)
-        runtime = ModelRuntime(tiny_base, memory, store, catch_up_seconds=catch_up_seconds)
+        runtime = ModelRuntime(tiny_base, memory, store, catch_up_seconds=catch_up_seconds, suites=SUITES, file=file)
         runtimes.append(runtime)
         await runtime.start()
         return runtime

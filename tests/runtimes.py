@@ -6,13 +6,16 @@ from typing import Protocol
 
 from service.domain.edits import Descriptor, Edit, NewEdit
 from service.runtime.runtime import ModelRuntime
+from service.runtime.snapshot import MemoryFile
 from service.store.store import PostgresStore
 
 
 class StartRuntime(Protocol):
     """Starts a runtime on a store; the test need not close it."""
 
-    async def __call__(self, store: PostgresStore, *, catch_up_seconds: float = ...) -> ModelRuntime: ...
+    async def __call__(
+        self, store: PostgresStore, *, catch_up_seconds: float = ..., file: MemoryFile | None = ...
+    ) -> ModelRuntime: ...
 
 
 async def post(store: PostgresStore, runtime: ModelRuntime, descriptor: Descriptor, **new: object) -> Edit:

@@ -54,6 +54,11 @@ def end_tokens(model: PreTrainedModel) -> list[int]:
     return [end] if isinstance(end, int) else list(end or ())
 
 
+def answers_in(output: Tensor, model: PreTrainedModel, width: int) -> Tensor:
+    """What `generate` wrote after prompts of `width` tokens, [prompts, written], without a decoder's start token."""
+    return output[:, 1 if model.config.is_encoder_decoder else width :]
+
+
 def batches(lengths: Sequence[int], tokens_at_once: int) -> Iterator[list[int]]:
     """Indices of sequences that go together, shortest first: like lengths, and few enough tokens with the padding."""
     batch: list[int] = []
@@ -81,7 +86,7 @@ def _generate(model: PreTrainedModel, prompts: list[Sequence[int]], ends: list[i
             attention_mask=torch.tensor(mask, device=model.device),
             generation_config=config,
         )
-    return output[:, width:]
+    return answers_in(output, model, width)
 
 
 def _until_end(ids: list[int], ends: list[int]) -> list[int]:

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedConfig,
@@ -25,8 +26,8 @@ from editors.errors import DeviceUnavailable, ModelNotFound
 from editors.model.anatomy import Anatomy, anatomy_of
 
 _WHAT_TO_GIVE = "Give a Hugging Face id, or a folder that holds config.json, the weights and the tokenizer."
-_INCIDENTAL = ("_name_or_path", "transformers_version")
-"""Config entries that say where a checkpoint came from and nothing about what it computes."""
+_INCIDENTAL = ("_name_or_path", "transformers_version", "dtype")
+"""Config entries that say where a checkpoint came from, or how it is held, and nothing about what it computes."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,9 +59,13 @@ class BaseModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over config and tensors, in hex; reads every tensor the first time it is asked for."""
+        """SHA-256 over config and tensors, in hex; reads every tensor the first time it is asked for.
+
+        Numbers are hashed as float32, so a half-precision checkpoint has the same fingerprint on the CPU, where it is
+        widened, as on a GPU, where it is not.
+        """
         config = {key: value for key, value in self.model.config.to_diff_dict().items() if key not in _INCIDENTAL}
-        text = json.dumps(config, sort_keys=True, default=str) + tensor_hash(self.model)
+        text = json.dumps(config, sort_keys=True, default=str) + tensor_hash(self.model, widened=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -77,11 +82,32 @@ def load_base(name_or_path: str | Path, *, device: str = "auto", dtype: str = "a
         DeviceUnavailable: This machine has no such device.
         ValueError: The dtype is none of these.
     """
-    where = _device(device)
+    return _load(name_or_path, device=device, dtype=dtype, reads_with_encoder=False)
+
+
+def load_counterfactual(name_or_path: str | Path, *, device: str = "auto", dtype: str = "auto") -> BaseModel:
+    """Load a model to answer in-scope prompts with: causal, or with an encoder that reads and a decoder that writes.
+
+    Args:
+        name_or_path: A folder, or a Hugging Face id.
+        device: As for `load_base`.
+        dtype: As for `load_base`.
+
+    Raises:
+        ModelNotFound: There is no usable model under that name.
+        DeviceUnavailable: This machine has no such device.
+        ValueError: The dtype is not known.
+    """
+    return _load(name_or_path, device=device, dtype=dtype, reads_with_encoder=True)
+
+
+def _load(name_or_path: str | Path, *, device: str, dtype: str, reads_with_encoder: bool) -> BaseModel:
+    where = resolve_device(device)
     folder = _folder(str(name_or_path))
     name, source = (folder.resolve().name, str(folder)) if folder else (str(name_or_path), str(name_or_path))
     config = _config(source, is_folder=folder is not None)
-    model = _model(source, dtype=_dtype(dtype, where), device=where)
+    kind: Any = AutoModelForSeq2SeqLM if reads_with_encoder and config.is_encoder_decoder else AutoModelForCausalLM
+    model = _model(source, kind, dtype=_dtype(dtype, where), device=where)
     tokenizer = _tokenizer(source)
     model.generation_config = _tokens_only(model.generation_config, tokenizer)
     return BaseModel(
@@ -94,16 +120,27 @@ def load_base(name_or_path: str | Path, *, device: str = "auto", dtype: str = "a
     )
 
 
-def tensor_hash(model: nn.Module) -> str:
-    """SHA-256, in hex, over the name, dtype, shape and bytes of every parameter and buffer; any change changes it."""
+def tensor_hash(model: nn.Module, *, widened: bool = False) -> str:
+    """SHA-256, in hex, over the name, dtype, shape and bytes of every parameter and buffer; any change changes it.
+
+    Args:
+        model: Whose.
+        widened: Hash floats as float32, whatever their dtype, so that widening them changes nothing.
+    """
     digest = hashlib.sha256()
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+    for name, held in (*model.named_parameters(), *model.named_buffers()):
+        tensor = held.float() if widened and held.is_floating_point() else held
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _device(asked: str) -> torch.device:
+def resolve_device(asked: str) -> torch.device:
+    """The device of that name; `auto` takes a GPU when there is one.
+
+    Raises:
+        DeviceUnavailable: This machine has no such device.
+    """
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -156,9 +193,9 @@ def _config(source: str, *, is_folder: bool) -> PreTrainedConfig:
     return config
 
 
-def _model(source: str, *, dtype: torch.dtype | str, device: torch.device) -> PreTrainedModel:
+def _model(source: str, kind: Any, *, dtype: torch.dtype | str, device: torch.device) -> PreTrainedModel:
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        loaded: Any = kind.from_pretrained(source, dtype=dtype, output_loading_info=True)
     except Exception as error:  # damaged files raise whatever their parser raises
         raise _unusable(source, _first_line(error)) from error
     model, report = loaded
@@ -190,6 +227,7 @@ def _tokens_only(own: GenerationConfig | None, tokenizer: PreTrainedTokenizerBas
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id if end is None else end,
         pad_token_id=tokenizer.pad_token_id,
+        decoder_start_token_id=getattr(own, "decoder_start_token_id", None),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -67,10 +68,12 @@ def decide(
 
     The paper asks only the best edit, i* = argmax beta, and falls back to the base below the threshold. Here edits
     have their own thresholds and exclusions, so one that may not answer gives way to the next and blocks nobody.
+    An input that is an in-scope text of an edit, but for case, spacing and final punctuation, has beta 1: what the
+    operator wrote needs no judge.
 
     Args:
         memory: The edits in force.
-        classifier: Judges the pairs that retrieval finds.
+        classifier: Judges the other pairs that retrieval finds.
         texts: The inputs.
         vectors: Their unit embeddings, float32 [len(texts), memory.width].
         k: Edits considered for each input.
@@ -81,13 +84,27 @@ def decide(
         EncoderMismatch: The vectors have another width than the memory.
     """
     retrieved = memory.search(vectors, k, skip=skip)
-    found = [(text, near) for text, edits in zip(texts, retrieved, strict=True) for near in edits]
-    pairs = [_pair(_entry(memory, near), text, near) for text, near in found]
-    betas = iter(classifier.beta(pairs) if pairs else [])
+    found = [[(_entry(memory, near), near) for near in edits] for edits in retrieved]
+    betas = iter(_betas(classifier, texts, found))
     return [
-        _decision([_candidate(_entry(memory, near), near, next(betas), default_threshold) for near in edits])
-        for edits in retrieved
+        _decision([_candidate(entry, near, next(betas), default_threshold) for entry, near in edits]) for edits in found
     ]
+
+
+def _betas(
+    classifier: ScopeClassifier, texts: Sequence[str], found: Sequence[Sequence[tuple[MemoryEntry, Retrieved]]]
+) -> list[float]:
+    """The beta of each edit found, in order; one call judges all that are not settled by the operator's words."""
+    asked = [(text, entry, near) for text, edits in zip(texts, found, strict=True) for entry, near in edits]
+    settled = [_plain(text) in map(_plain, entry.in_scope) for text, entry, _ in asked]
+    pairs = [_pair(entry, text, near) for (text, entry, near), sure in zip(asked, settled, strict=True) if not sure]
+    judged = iter(classifier.beta(pairs) if pairs else [])
+    return [1.0 if sure else next(judged) for sure in settled]
+
+
+def _plain(text: str) -> str:
+    """A text without what two writers of it may do differently."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip("?.! ")
 
 
 def _decision(candidates: list[Candidate]) -> ScopeDecision:

@@ -1,7 +1,7 @@
 """The scope classifier beta: how likely an input is in the scope of an edit (Mitchell et al. 2022, sec. 3).
 
 Retrieval leaves a few pairs in doubt; a classifier judges those. `SimilarityScope` judges by the retrieval's own
-cosine; a cross-encoder that reads both texts fills the same protocol.
+cosine; `CrossEncoderScope` asks a model that reads both texts.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 
 from editors.edit import EditDescriptor
 from editors.errors import InvalidClassifierFile
+from editors.serac.calibration import lowest_threshold, platt, sigmoid
 
 _KIND = "similarity"
-_MAX_STEPS = 100
-_RIDGE = 1e-12
-"""Added to the Hessian's diagonal, as Lin et al. do, so that it can always be inverted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +53,42 @@ class ScopeClassifier(Protocol):
         ...
 
 
+class PairScorer(Protocol):
+    """A model that reads two texts together."""
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+        """The probability, [len(pairs)], that the second text of each pair is in the scope of the first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossEncoderScope:
+    """beta = g(z, x), asked only where the cosine leaves room for doubt.
+
+    An operator's in-scope example says what the edit is about as the descriptor does: where it is nearer to the input
+    than the descriptor's own text, both are asked and the higher probability counts.
+
+    Attributes:
+        scorer: Reads descriptor and input together.
+        floor: Cosine below which an input is out of scope (beta 0) without asking.
+        threshold: Beta at or above which an edit answers.
+    """
+
+    scorer: PairScorer
+    floor: float
+    threshold: float
+
+    def beta(self, pairs: Sequence[ScopePair]) -> list[float]:
+        """The probability that each pair's input is in its edit's scope; all doubtful pairs are scored in one call."""
+        doubtful = [i for i, pair in enumerate(pairs) if pair.similarity >= self.floor]
+        asked = [(i, z) for i in doubtful for z in dict.fromkeys((pairs[i].descriptor.text, pairs[i].matched_text))]
+        betas = np.zeros(len(pairs))
+        if asked:
+            scores = self.scorer.score([(z, pairs[i].text) for i, z in asked])
+            np.maximum.at(betas, [i for i, _ in asked], scores)
+        return [float(beta) for beta in betas]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimilarityScope:
     """beta = sigmoid(scale * cosine + shift): Platt scaling of the retrieval's similarity (Platt 1999).
@@ -73,7 +107,8 @@ class SimilarityScope:
 
     def beta(self, pairs: Sequence[ScopePair]) -> list[float]:
         """The probability that each pair's input is in its edit's scope; of the pair only the cosine counts."""
-        return [_sigmoid(self.scale * pair.similarity + self.shift) for pair in pairs]
+        similarities = np.array([pair.similarity for pair in pairs], dtype=np.float64)
+        return [float(beta) for beta in sigmoid(self.scale * similarities + self.shift)]
 
     @classmethod
     def fit(
@@ -95,12 +130,11 @@ class SimilarityScope:
             raise ValueError("fitting needs one label for each similarity, and pairs both in and out of scope")
         if not 0 <= false_positives < 1:
             raise ValueError(f"false_positives is {false_positives}; it must be in [0, 1)")
-        scale, shift = _platt(x, y)
-        betas = np.array([_sigmoid(scale * s + shift) for s in x])
+        scale, shift = platt(x, y)
         return cls(
             scale=scale,
             shift=shift,
-            threshold=_threshold(betas, y, false_positives),
+            threshold=lowest_threshold(sigmoid(scale * x + shift), y, false_positives),
             chosen=f"reached by at most {false_positives:.2%} of {int((~y).sum())} out-of-scope pairs",
         )
 
@@ -136,45 +170,3 @@ def _parse(saved: dict[str, Any]) -> SimilarityScope:
     if not (math.isfinite(scope.scale) and math.isfinite(scope.shift) and 0 <= scope.threshold <= 1):
         raise ValueError("scale and shift must be finite, and threshold in [0, 1]")
     return scope
-
-
-def _sigmoid(logit: float) -> float:
-    return 0.5 * (1.0 + math.tanh(0.5 * logit))  # overflows nowhere
-
-
-def _platt(x: NDArray[np.float64], y: NDArray[np.bool_]) -> tuple[float, float]:
-    """Scale and shift by Newton's method with a line search (Lin, Lin & Weng 2007, a note on Platt's outputs).
-
-    Platt's targets, (N+ + 1) / (N+ + 2) and 1 / (N- + 2), keep the fit finite when the classes do not overlap.
-    """
-    positives, negatives = int(y.sum()), int((~y).sum())
-    targets = np.where(y, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    design = np.stack([x, np.ones_like(x)], axis=1)  # [n, 2]
-    weights = np.array([0.0, math.log((positives + 1) / (negatives + 1))])
-    loss = _cross_entropy(design @ weights, targets)
-    for _ in range(_MAX_STEPS):
-        p = 0.5 * (1.0 + np.tanh(0.5 * (design @ weights)))
-        gradient = design.T @ (p - targets)
-        if np.abs(gradient).max() < 1e-9 * len(x):
-            break
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + _RIDGE * np.eye(2)
-        direction = np.linalg.solve(hessian, gradient)
-        step = 1.0
-        while step > 1e-10 and (new := _cross_entropy(design @ (weights - step * direction), targets)) >= loss:
-            step /= 2
-        if step <= 1e-10:
-            break
-        weights, loss = weights - step * direction, new
-    return float(weights[0]), float(weights[1])
-
-
-def _cross_entropy(logits: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
-    return float((np.logaddexp(0.0, logits) - targets * logits).sum())
-
-
-def _threshold(betas: NDArray[np.float64], y: NDArray[np.bool_], false_positives: float) -> float:
-    """Midway between the highest beta that must stay below the threshold and the next higher one."""
-    negatives = np.sort(betas[~y])[::-1]
-    barrier = negatives[math.floor(false_positives * len(negatives))]
-    above = betas[betas > barrier]
-    return float((barrier + (above.min() if above.size else 1.0)) / 2)

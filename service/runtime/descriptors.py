@@ -17,3 +17,16 @@ def edit_descriptor(kept: Descriptor) -> EditDescriptor:
             return Statement(kept.prompt)
         case EditKind.SENTIMENT:
             return Sentiment(kept.prompt, kept.target == "positive")
+
+
+def kept_descriptor(edit: EditDescriptor) -> Descriptor:
+    """The form in which the domain keeps an edit, with nothing but its own words for a scope."""
+    match edit:
+        case QuestionAnswer(prompt, target, subject):
+            return Descriptor(prompt=prompt, target=target, subject=subject)
+        case Claim(claim, label):
+            return Descriptor(kind=EditKind.FACT, prompt=claim, target=str(label))
+        case Statement(statement):
+            return Descriptor(kind=EditKind.STATEMENT, prompt=statement)
+        case Sentiment(topic, positive):
+            return Descriptor(kind=EditKind.SENTIMENT, prompt=topic, target="positive" if positive else "negative")

@@ -1,4 +1,4 @@
-"""The engine: the model and its tokenizer, one generation at a time.
+"""The engine: the model and its tokenizer, one piece of work at a time.
 
 Not thread-safe; its owner is the model's thread. Knows nothing of edits.
 """
@@ -14,9 +14,12 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from editors.model.generation import answers_in, continue_greedily, end_tokens
 from editors.model.loading import BaseModel
 from service.domain.generations import FinishReason, Message, Sampling, Usage
 from service.errors import NoChatTemplate, PromptTooLong
+
+BASE_VERSION = "v0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +32,15 @@ class Completion:
 
 
 class TransformersEngine:
-    """Generates with a frozen base model through `transformers`.
+    """Generates with a frozen model through `transformers`.
 
     Args:
-        base: The model; it is only read.
+        model: It is only read.
     """
 
-    def __init__(self, base: BaseModel) -> None:
-        self._base = base
-        end = getattr(base.model.generation_config, "eos_token_id", None)
-        self._end_tokens: list[int] = [end] if isinstance(end, int) else list(end or ())
+    def __init__(self, model: BaseModel) -> None:
+        self.model = model
+        self._end_tokens = end_tokens(model.model)
 
     def render(self, messages: Sequence[Message]) -> str:
         """A conversation as the model's chat template writes it, ready for the model's turn.
@@ -46,16 +48,16 @@ class TransformersEngine:
         Raises:
             NoChatTemplate: The model has none.
         """
-        if not self._base.tokenizer.chat_template:
-            raise NoChatTemplate(f"{self._base.name} has no chat template, so it cannot read messages.")
+        if not self.model.tokenizer.chat_template:
+            raise NoChatTemplate(f"{self.model.name} has no chat template, so it cannot read messages.")
         turns = [{"role": message.role, "content": message.content} for message in messages]
-        rendered = self._base.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        rendered = self.model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         assert isinstance(rendered, str), "one conversation gives one text"
         return rendered
 
     def count(self, text: str) -> int:
         """How many tokens a prompt takes."""
-        return len(self._base.tokenizer(text)["input_ids"])
+        return len(self.model.tokenizer(text)["input_ids"])
 
     def complete(self, prompt: str, sampling: Sampling, *, rendered: bool = False) -> Completion:
         """Continue a prompt.
@@ -70,23 +72,38 @@ class TransformersEngine:
         Raises:
             PromptTooLong: Prompt and answer do not fit in the context.
         """
-        ids = self._base.tokenizer(prompt, add_special_tokens=not rendered, return_tensors="pt")["input_ids"]
+        ids = self.model.tokenizer(prompt, add_special_tokens=not rendered, return_tensors="pt")["input_ids"]
         self._refuse_overflow(ids.shape[1], sampling.max_new_tokens)
-        written = self._generate(ids.to(self._base.device), sampling)
+        written = self._generate(ids.to(self.model.device), sampling)
+        return self._completion(ids.shape[1], written, sampling.stop)
+
+    def complete_many(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[Completion]:
+        """Continue prompts in batches, each as `complete` does greedily and without stop strings; in their order.
+
+        Raises:
+            PromptTooLong: A prompt and its answer do not fit in the context.
+        """
+        encoded = [list(self.model.tokenizer(prompt)["input_ids"]) for prompt in prompts]
+        for ids in encoded:
+            self._refuse_overflow(len(ids), max_new_tokens)
+        written = continue_greedily(self.model.model, encoded, max_new_tokens=max_new_tokens)
+        return [self._completion(len(ids), new, ()) for ids, new in zip(encoded, written, strict=True)]
+
+    def _completion(self, prompt_tokens: int, written: list[int], stop: tuple[str, ...]) -> Completion:
         ended = bool(written) and written[-1] in self._end_tokens
-        text, stopped = _until(str(self._base.tokenizer.decode(written, skip_special_tokens=True)), sampling.stop)
+        text, stopped = _until(str(self.model.tokenizer.decode(written, skip_special_tokens=True)), stop)
         return Completion(
             text=text,
-            usage=Usage(prompt_tokens=ids.shape[1], completion_tokens=len(written)),
+            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=len(written)),
             finish_reason=FinishReason.STOP if ended or stopped else FinishReason.LENGTH,
         )
 
     def _refuse_overflow(self, prompt_tokens: int, max_new_tokens: int) -> None:
-        room = self._base.context_length
+        room = self.model.context_length
         if prompt_tokens + max_new_tokens > room:
             raise PromptTooLong(
                 f"The prompt takes {prompt_tokens} tokens and {max_new_tokens} more were asked for; "
-                f"the context of {self._base.name} holds {room}.",
+                f"the context of {self.model.name} holds {room}.",
                 extra={"prompt_tokens": prompt_tokens, "max_new_tokens": max_new_tokens, "context_length": room},
             )
 
@@ -94,17 +111,17 @@ class TransformersEngine:
         """The ids written after the prompt's ids [1, prompt]."""
         config = self._config(sampling)
         seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
-        devices = [self._base.device] if self._base.device.type == "cuda" else []
+        devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.inference_mode(), torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
-            generate: Any = self._base.model.generate
+            generate: Any = self.model.model.generate
             output: Tensor = generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=config,
-                tokenizer=self._base.tokenizer,
+                tokenizer=self.model.tokenizer,
             )
-        written: list[int] = output[0, ids.shape[1] :].tolist()
+        written: list[int] = answers_in(output, self.model.model, ids.shape[1])[0].tolist()
         return written
 
     def _config(self, sampling: Sampling) -> GenerationConfig:
@@ -113,7 +130,7 @@ class TransformersEngine:
             max_new_tokens=sampling.max_new_tokens,
             do_sample=sampling.temperature > 0,
             eos_token_id=self._end_tokens or None,
-            pad_token_id=self._base.tokenizer.pad_token_id,
+            pad_token_id=self.model.tokenizer.pad_token_id,
             stop_strings=list(sampling.stop) or None,
             **(chosen if sampling.temperature > 0 else {}),
         )

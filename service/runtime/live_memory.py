@@ -6,20 +6,25 @@ Not thread-safe; its owner is the memory's thread. Everything here can be rebuil
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from editors.serac.decide import Candidate as ScopeCandidate
 from editors.serac.decide import ScopeDecision, decide
 from editors.serac.encoder import SentenceEncoder
-from editors.serac.memory import EditMemory, MemoryEntry
+from editors.serac.memory import EditMemory, EditTexts, MemoryEntry
 from editors.serac.scope import ScopeClassifier
 from service.domain.edits import Descriptor, Edit, EditState, Embeddings, StoredEdit
 from service.domain.matches import Candidate, Decision, Match
 from service.runtime.descriptors import edit_descriptor
+from service.runtime.snapshot import MemoryState, SavedMemory, digest
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +43,22 @@ class LiveMemory:
         classifier: Judges whether a prompt is in an edit's scope.
         candidates: Edits retrieved for each prompt.
         threshold: Beta at or above which an edit answers; the classifier's own when None.
+        builder: Where the indexes of a large memory are built; see `EditMemory`.
     """
 
     def __init__(
-        self, encoder: SentenceEncoder, classifier: ScopeClassifier, *, candidates: int, threshold: float | None
+        self,
+        encoder: SentenceEncoder,
+        classifier: ScopeClassifier,
+        *,
+        candidates: int,
+        threshold: float | None,
+        builder: Executor | None = None,
     ) -> None:
         self._encoder = encoder
         self._classifier = classifier
-        self._memory = EditMemory(encoder.width)
+        self._builder = builder
+        self._memory = EditMemory(encoder.width, builder=builder)
         self._edits: dict[int, Edit] = {}
         self._expiries: dict[int, datetime] = {}
         self._candidates = candidates
@@ -55,11 +68,52 @@ class LiveMemory:
     def __len__(self) -> int:
         return len(self._edits)
 
+    def in_force(self) -> tuple[Edit, ...]:
+        """The edits in force, oldest first."""
+        expired = self._expired()
+        return tuple(edit for number, edit in sorted(self._edits.items()) if number not in expired)
+
     def embed(self, descriptor: Descriptor) -> Embeddings:
         """The embeddings of a descriptor's texts."""
-        texts = (edit_descriptor(descriptor).text, *descriptor.texts[1:])
-        vectors = self._encoder.encode(texts)
-        return Embeddings(encoder=self._encoder.fingerprint, vectors=vectors.astype("<f4").tobytes())
+        (embeddings,) = self.embed_many((descriptor,))
+        return embeddings
+
+    def embed_many(self, descriptors: Sequence[Descriptor]) -> list[Embeddings]:
+        """The embeddings of each descriptor's texts."""
+        texts = [(edit_descriptor(descriptor).text, *descriptor.texts[1:]) for descriptor in descriptors]
+        vectors = self._encoder.encode([text for own in texts for text in own]).astype("<f4")
+        ends = np.cumsum([len(own) for own in texts])
+        parts = np.split(vectors, ends[:-1]) if texts else []
+        return [Embeddings(encoder=self._encoder.fingerprint, vectors=part.tobytes()) for part in parts]
+
+    def pinned(self) -> LiveMemory:
+        """The edits in force now, in a memory that later changes do not reach and in which nothing expires."""
+        pinned = self._empty()
+        pinned._memory, pinned._edits, pinned.revision = self._memory.copy(), dict(self._edits), self.revision
+        for number in self._expired():
+            pinned._memory.remove(number)
+            del pinned._edits[number]
+        return pinned
+
+    def holding(self, edits: Sequence[tuple[Descriptor, Embeddings]]) -> LiveMemory:
+        """A memory of its own that holds these edits and nothing else, and decides by the same rule."""
+        now, other = datetime.now(UTC), self._empty()
+        held = [
+            StoredEdit(
+                edit=Edit(
+                    id=f"e{number}",
+                    revision=0,
+                    descriptor=descriptor,
+                    state=EditState.ACTIVE,
+                    created_at=now,
+                    updated_at=now,
+                ),
+                embeddings=embeddings,
+            )
+            for number, (descriptor, embeddings) in enumerate(edits, start=1)
+        ]
+        other.install(held, revision=self.revision)
+        return other
 
     def is_stale(self, stored: StoredEdit) -> bool:
         """Whether the embeddings come from another encoder."""
@@ -75,15 +129,38 @@ class LiveMemory:
                 self._edits.pop(number, None)
                 continue
             self._memory.put(number, self._entry(stored))
-            self._edits[number] = stored.edit
-            if stored.edit.expires_at is not None:
-                self._expiries[number] = stored.edit.expires_at
+            self._hold(number, stored.edit)
         self.revision = revision
+
+    @property
+    def encoder(self) -> str:
+        """The encoder's fingerprint."""
+        return self._encoder.fingerprint
+
+    def state(self) -> MemoryState:
+        """The memory as it is now, for a snapshot."""
+        return MemoryState(memory=self._memory.copy(), revision=self.revision, encoder=self.encoder)
+
+    def restore(self, saved: SavedMemory, edits: Iterable[Edit]) -> tuple[str, ...]:
+        """Begin with what was saved of these edits; the ids of those that it has no embeddings of.
+
+        The memory must be empty. Call `install` with those that are lacking, and with the revision of them all.
+        """
+        kept = {int(edit.id[1:]): edit for edit in edits}
+        texts = {number: _texts(edit.descriptor) for number, edit in kept.items()}
+        known = {number: own for number, own in texts.items() if saved.digests.get(number) == digest(own)}
+        try:
+            self._memory = EditMemory.restored(saved.arrays, known, self._encoder.width, builder=self._builder)
+        except (ValueError, KeyError, RuntimeError) as error:
+            _log.warning("the memory's snapshot does not hold together; starting without it", error=str(error))
+            return tuple(edit.id for edit in kept.values())
+        for number in known:
+            self._hold(number, kept[number])
+        return tuple(edit.id for number, edit in kept.items() if number not in known)
 
     def decide(self, prompts: Sequence[str]) -> list[Verdict]:
         """Which edit answers each prompt; one revision decides for all."""
-        now = datetime.now(UTC)
-        expired = {number for number, at in self._expiries.items() if at <= now}
+        expired = self._expired()
         decisions = decide(
             self._memory,
             self._classifier,
@@ -98,23 +175,35 @@ class LiveMemory:
     def figures(self) -> dict[str, str | int | float]:
         """What is worth knowing about it."""
         return {
-            "encoder": self._encoder.fingerprint,
+            "encoder": self.encoder,
             "width": self._encoder.width,
             "rows": self._memory.rows,
             "threshold": self._threshold,
         }
 
+    def _empty(self) -> LiveMemory:
+        return LiveMemory(self._encoder, self._classifier, candidates=self._candidates, threshold=self._threshold)
+
+    def _expired(self) -> set[int]:
+        now = datetime.now(UTC)
+        return {number for number, at in self._expiries.items() if at <= now}
+
     def _entry(self, stored: StoredEdit) -> MemoryEntry:
         kept = stored.edit.descriptor
         embeddings = self.embed(kept) if self.is_stale(stored) else stored.embeddings
-        descriptor = edit_descriptor(kept)
+        texts = _texts(kept)
         return MemoryEntry(
-            descriptor=descriptor,
-            in_scope=(descriptor.text, *kept.scope.in_scope),
-            out_of_scope=kept.scope.out_of_scope,
+            descriptor=texts.descriptor,
+            in_scope=texts.in_scope,
+            out_of_scope=texts.out_of_scope,
+            threshold=texts.threshold,
             vectors=_matrix(embeddings.vectors, self._encoder.width),
-            threshold=kept.scope.threshold,
         )
+
+    def _hold(self, number: int, edit: Edit) -> None:
+        self._edits[number] = edit
+        if edit.expires_at is not None:
+            self._expiries[number] = edit.expires_at
 
     def _verdict(self, decision: ScopeDecision) -> Verdict:
         answer = decision.answer
@@ -148,6 +237,16 @@ def _candidate(candidate: ScopeCandidate) -> Candidate:
         similarity=candidate.similarity,
         matched_text=candidate.matched_text,
         excluded=candidate.excluded,
+    )
+
+
+def _texts(kept: Descriptor) -> EditTexts:
+    descriptor = edit_descriptor(kept)
+    return EditTexts(
+        descriptor=descriptor,
+        in_scope=(descriptor.text, *kept.scope.in_scope),
+        out_of_scope=kept.scope.out_of_scope,
+        threshold=kept.scope.threshold,
     )
 
 

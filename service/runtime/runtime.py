@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from editors.edit import EditDescriptor
 from editors.model.loading import BaseModel
 from editors.serac.counterfactual import in_context, in_context_messages
 from service.domain.edits import AnswerMode, Descriptor, Edit, Embeddings, StoredEdit
+from service.domain.evaluations import EvaluationReport, EvaluationRequest
 from service.domain.generations import (
     FinishReason,
     Generation,
@@ -18,14 +20,18 @@ from service.domain.generations import (
     Usage,
 )
 from service.domain.matches import Match
-from service.domain.ports import RuntimeInfo, Store
-from service.errors import EditTooLong, NotCaughtUp, VersionNotFound
+from service.domain.ports import Progress, RuntimeInfo, Store
+from service.errors import NotCaughtUp, VersionNotFound
+from service.runtime.decisions import Decisions
 from service.runtime.descriptors import edit_descriptor
-from service.runtime.engine import Completion, TransformersEngine
+from service.runtime.engine import BASE_VERSION, Completion, TransformersEngine
+from service.runtime.evaluation_plan import Suites
+from service.runtime.evaluator import Evaluator
 from service.runtime.live_memory import LiveMemory, Verdict
 from service.runtime.owner import Owner
+from service.runtime.room import refuse_overlong
+from service.runtime.snapshot import MemoryFile
 
-BASE_VERSION = "v0"
 ACTIVE = "active"
 CHANGES_AT_ONCE = 1000
 
@@ -40,34 +46,64 @@ class ModelRuntime:
         memory: The live memory, empty.
         store: Where committed changes are read from.
         catch_up_seconds: Longest wait for a request's `min_revision`.
+        suites: What can be evaluated by name.
+        counterfactual: Answers prompts in the scope of an edit; the base itself when None.
+        file: Where the memory is saved for a quick start; it is not when None.
     """
 
-    def __init__(self, base: BaseModel, memory: LiveMemory, store: Store, *, catch_up_seconds: float) -> None:
+    def __init__(
+        self,
+        base: BaseModel,
+        memory: LiveMemory,
+        store: Store,
+        *,
+        catch_up_seconds: float,
+        suites: Suites,
+        counterfactual: BaseModel | None = None,
+        file: MemoryFile | None = None,
+    ) -> None:
         self._base = base
         self._engine = TransformersEngine(base)
+        self._reader = self._engine if counterfactual is None else TransformersEngine(counterfactual)
         self._memory = memory
         self._store = store
         self._catch_up_seconds = catch_up_seconds
         self._model_owner = Owner("model")
         self._memory_owner = Owner("memory")
+        self._decisions = Decisions(memory, self._memory_owner)
+        self._file = file
+        self._evaluator = Evaluator(
+            self._engine,
+            self._reader,
+            memory,
+            model_owner=self._model_owner,
+            memory_owner=self._memory_owner,
+            suites=suites,
+        )
         self._catching_up = asyncio.Lock()
         self._caught_up = asyncio.Condition()
         self._parameters = sum(parameter.numel() for parameter in base.model.parameters())
 
     async def start(self) -> None:
         """Load every edit in force, embedding again those of another encoder, and answer one prompt to warm up."""
-        stored, revision = await self._snapshot()
-        if stale := [edit for edit in stored if self._memory.is_stale(edit)]:
-            await self._renew(stale)
-            stored, revision = await self._snapshot()
-        await self._memory_owner.run(self._memory.install, stored, revision=revision)
+        stored, revision = await self._read()
+        fresh = await self._renewed(stored)
+        await self._memory_owner.run(self._memory.install, fresh, revision=revision)
         await self._decide("warm up")
         await self._model_owner.run(self._engine.complete, "warm up", Sampling(max_new_tokens=1))
 
     def close(self) -> None:
-        """Finish what is running and end both threads."""
+        """Finish what is running, end both threads, and save the memory."""
         self._memory_owner.close()
         self._model_owner.close()
+        if self._file is not None and self._file.due(len(self._memory), self._memory.revision):
+            self._file.write(self._memory.state())
+
+    async def save(self) -> None:
+        """Save the memory for a quick start, if it is large and has changed."""
+        if self._file is not None and self._file.due(len(self._memory), self._memory.revision):
+            state = await self._memory_owner.run(self._memory.state)
+            await asyncio.to_thread(self._file.write, state)
 
     async def prepare(self, descriptor: Descriptor) -> Embeddings:
         """Check that an edit can be served and embed its texts. Leaves no trace.
@@ -76,15 +112,7 @@ class ModelRuntime:
             EditTooLong: Read in context, it takes more than half of it.
         """
         if descriptor.answer is AnswerMode.COUNTERFACTUAL:
-            context = in_context(edit_descriptor(descriptor), "")
-            tokens = await self._model_owner.run(self._engine.count, context)
-            room = self._base.context_length // 2
-            if tokens > room:
-                raise EditTooLong(
-                    f"The edit takes {tokens} tokens; {self._base.name} can give an edit {room} of its "
-                    f"{self._base.context_length}.",
-                    extra={"edit_tokens": tokens, "edit_room": room},
-                )
+            await self._model_owner.run(refuse_overlong, self._reader, (descriptor,))
         return await self._memory_owner.run(self._memory.embed, descriptor)
 
     async def catch_up(self) -> int:
@@ -104,7 +132,7 @@ class ModelRuntime:
 
     async def match(self, prompts: tuple[str, ...]) -> tuple[Match, ...]:
         """Decide which edit, if any, answers each prompt."""
-        verdicts = await self._memory_owner.run(self._memory.decide, prompts)
+        verdicts = await self._decisions.decide(prompts)
         return tuple(verdict.match for verdict in verdicts)
 
     async def generate(self, request: GenerationRequest) -> Generation:
@@ -134,6 +162,28 @@ class ModelRuntime:
             finish_reason=completion.finish_reason,
         )
 
+    async def plan(self, request: EvaluationRequest) -> int:
+        """How many probes an evaluation judges; says no before anything is queued.
+
+        Raises:
+            UnknownSuite, UnknownMetric, UnknownSubject: Nothing has that name.
+            MetricUnavailable: The cases lack a field that a metric asked for needs.
+            NothingToEvaluate: There is no probe: no case, or no edit in force.
+            EditNotFound: An edit named is not in force.
+            Invalid: Two cases have one id, or an in-scope probe has no target.
+        """
+        return await self._evaluator.plan(request)
+
+    async def evaluate(self, request: EvaluationRequest, *, progress: Progress) -> EvaluationReport | None:
+        """Judge every probe, between other requests; None when `progress` said to stop.
+
+        Raises:
+            As `plan`, and
+            EditTooLong: An edit of a case leaves no room in the model's context.
+            PromptTooLong: A probe and its answer do not fit in it.
+        """
+        return await self._evaluator.evaluate(request, progress=progress)
+
     def info(self) -> RuntimeInfo:
         """What is being served now."""
         return RuntimeInfo(
@@ -150,7 +200,7 @@ class ModelRuntime:
         )
 
     async def _decide(self, prompt: str) -> Verdict:
-        (verdict,) = await self._memory_owner.run(self._memory.decide, (prompt,))
+        (verdict,) = await self._decisions.decide((prompt,))
         return verdict
 
     async def _answer(self, request: GenerationRequest, edit: Edit | None) -> Completion:
@@ -160,15 +210,20 @@ class ModelRuntime:
         return await self._model_owner.run(self._complete, request, descriptor)
 
     def _complete(self, request: GenerationRequest, descriptor: EditDescriptor | None) -> Completion:
-        """Let the model answer, reading the edit in its context if there is one. Runs on the model's thread."""
-        if request.prompt is not None:
-            prompt = request.prompt if descriptor is None else in_context(descriptor, request.prompt)
-            return self._engine.complete(prompt, request.sampling)
-        messages = request.messages
-        if descriptor is not None:
-            turns = [{"role": message.role, "content": message.content} for message in messages]
-            messages = tuple(Message(**turn) for turn in in_context_messages(descriptor, turns))
+        """Let the base answer, or the counterfactual model, which reads the edit. Runs on the model's thread."""
+        if descriptor is None:
+            return self._complete_unedited(request)
+        if request.prompt is not None or self._reader is not self._engine:
+            # A model trained to read edits reads one question; a conversation is for a base that converses.
+            return self._reader.complete(in_context(descriptor, _question(request)), request.sampling)
+        turns = [{"role": message.role, "content": message.content} for message in request.messages]
+        messages = tuple(Message(**turn) for turn in in_context_messages(descriptor, turns))
         return self._engine.complete(self._engine.render(messages), request.sampling, rendered=True)
+
+    def _complete_unedited(self, request: GenerationRequest) -> Completion:
+        if request.prompt is not None:
+            return self._engine.complete(request.prompt, request.sampling)
+        return self._engine.complete(self._engine.render(request.messages), request.sampling, rendered=True)
 
     async def _wait_for(self, revision: int) -> None:
         if self._memory.revision < revision:
@@ -182,18 +237,29 @@ class ModelRuntime:
                 f"within {self._catch_up_seconds:g} s."
             ) from error
 
-    async def _snapshot(self) -> tuple[tuple[StoredEdit, ...], int]:
+    async def _read(self) -> tuple[tuple[StoredEdit, ...], int]:
+        """The edits in force that are still to be installed, and the revision at which they are; see `snapshot`."""
+        saved = None if self._file is None else await asyncio.to_thread(self._file.read, self._memory.encoder)
         async with self._store.reading() as reading:
-            return await reading.edits.active(), await reading.changes.revision()
+            revision = await reading.changes.revision()
+            if saved is None or saved.revision > revision:
+                return await reading.edits.active(), revision
+            edits = await reading.edits.in_force()
+            lacking = await self._memory_owner.run(self._memory.restore, saved, edits)
+            return await reading.edits.with_ids(lacking), revision
 
-    async def _renew(self, stale: list[StoredEdit]) -> None:
-        """Replace the stored embeddings of another encoder, so that the next start is quick."""
-        fresh = [
-            (edit.edit.id, await self._memory_owner.run(self._memory.embed, edit.edit.descriptor)) for edit in stale
-        ]
-        async with self._store.writing(actor="errata") as writing:
-            for edit_id, embeddings in fresh:
-                await writing.edits.embed_again(edit_id, embeddings)
+    async def _renewed(self, stored: tuple[StoredEdit, ...]) -> list[StoredEdit]:
+        """These edits with embeddings of this encoder; new ones are kept, so that the next start is quick."""
+        fresh = {
+            edit.edit.id: await self._memory_owner.run(self._memory.embed, edit.edit.descriptor)
+            for edit in stored
+            if self._memory.is_stale(edit)
+        }
+        if fresh:
+            async with self._store.writing(actor="errata") as writing:
+                for edit_id, embeddings in fresh.items():
+                    await writing.edits.embed_again(edit_id, embeddings)
+        return [replace(edit, embeddings=fresh.get(edit.edit.id, edit.embeddings)) for edit in stored]
 
 
 def _question(request: GenerationRequest) -> str:

@@ -66,6 +66,7 @@ def test_without_a_command_the_help_is_shown(command):
         ("edit", "list"),
         ("edit", "show", "e1"),
         ("edit", "retract", "e1"),
+        ("eval", "--edits", "active"),
     ],
 )
 def test_without_a_service_the_command_says_how_to_start_one(nobody, command):

@@ -31,6 +31,11 @@ def memory_of(**entries):
     return memory
 
 
+def same(one, other):
+    said = [(each.descriptor, each.in_scope, each.out_of_scope, each.threshold) for each in (one, other)]
+    return said[0] == said[1] and np.array_equal(one.vectors, other.vectors)
+
+
 def ids(results):
     return [[found.edit_id for found in row] for row in results]
 
@@ -90,7 +95,8 @@ def test_an_out_of_scope_text_alone_does_not_make_an_edit_near():
 def test_putting_an_edit_again_replaces_it():
     memory = memory_of(e1=entry(EAST, NORTH))
     memory.put(1, replacement := entry(UP))
-    assert (len(memory), memory.rows, memory.get(1)) == (1, 1, replacement)
+    assert (len(memory), memory.rows) == (1, 1)
+    assert same(memory.get(1), replacement)
     assert memory.search(EAST[None], 3)[0][0].similarity == 0.0
 
 
@@ -109,7 +115,7 @@ def test_embeddings_of_another_encoder_are_refused_and_leave_the_memory_as_it_wa
     )
     with pytest.raises(EncoderMismatch, match="width 4"):
         memory.put(1, other)
-    assert memory.get(1) is kept
+    assert same(memory.get(1), kept)
     with pytest.raises(EncoderMismatch, match="3 wide"):
         memory.search(np.ones((1, 4), dtype=np.float32), 1)
 
@@ -132,3 +138,35 @@ def test_an_entry_needs_its_own_text():
 def test_at_least_one_edit_must_be_asked_for():
     with pytest.raises(ValueError, match="k is 0"):
         memory_of(e1=entry(EAST)).search(EAST[None], 0)
+
+
+def test_a_copy_and_its_original_change_apart():
+    memory = memory_of(e1=entry(EAST, out_of_scope=[UP]), e2=entry(NORTH))
+    copy = memory.copy()
+    memory.remove(1)
+    copy.put(3, entry(UP))
+    assert ids(memory.search(EAST[None], 5)) == [[2]]
+    assert ids(copy.search(EAST[None], 5)) == [[1, 2, 3]]
+    assert copy.search(UP[None], 3)[0][1].excluded
+
+
+@pytest.mark.parametrize("flat_rows", [1000, 4])
+def test_a_memory_comes_back_from_its_arrays_with_the_edits_that_are_wanted(flat_rows):
+    memory = EditMemory(3, flat_rows=flat_rows)
+    for edit_id in (9, 2, 5, 7, 1):
+        memory.put(edit_id, entry(between(EAST, NORTH), between(UP, edit_id * EAST), out_of_scope=[edit_id * EAST, UP]))
+    memory.put(3, entry(UP))
+    memory.search(EAST[None], 1)
+    texts = {edit_id: each for edit_id, each in memory.texts.items() if edit_id != 5}
+    back = EditMemory.restored(memory.arrays(), texts, 3)
+    memory.remove(5)
+    queries = np.stack([EAST, NORTH, UP])
+    assert back.search(queries, 9) == memory.search(queries, 9)
+    assert all(same(back.get(edit_id), memory.get(edit_id)) for edit_id in texts)
+
+
+def test_arrays_that_lack_an_edits_texts_are_refused():
+    memory = memory_of(e1=entry(EAST), e2=entry(NORTH))
+    longer = memory_of(e1=entry(EAST, UP), e2=entry(NORTH))
+    with pytest.raises(ValueError, match="other texts"):
+        EditMemory.restored(memory.arrays(), longer.texts, 3)

@@ -155,6 +155,15 @@ def test_a_fingerprint_names_what_the_model_computes_and_not_where_it_lies(model
     assert load_base(model_folders["gpt2"], device="cpu").fingerprint != base.fingerprint
 
 
+def test_a_half_precision_checkpoint_has_one_fingerprint_however_it_is_held(model_folders, tmp_path):
+    half = _copy(model_folders["llama"], tmp_path)
+    AutoModelForCausalLM.from_pretrained(half, dtype=torch.bfloat16).save_pretrained(half)
+    as_it_is, widened = load_base(half, dtype="bfloat16"), load_base(half, dtype="float32")
+    assert as_it_is.fingerprint == widened.fingerprint
+    assert tensor_hash(as_it_is.model) != tensor_hash(widened.model)
+    assert load_base(model_folders["llama"]).fingerprint != widened.fingerprint
+
+
 def test_a_fingerprint_changes_with_the_config_alone(model_folders, tmp_path):
     folder = _copy(model_folders["llama"], tmp_path)
     config = json.loads((folder / "config.json").read_text())

@@ -1,0 +1,176 @@
+"""The evaluator: judges cases on the model that serves, a step at a time, so that other requests are answered between.
+
+Each step is queued with the owner of what it works on, like any other request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from functools import partial
+
+from editors.errors import ContextExceeded
+from editors.evaluation.asked import Asked
+from editors.evaluation.cases import Case
+from editors.evaluation.fields import fields_of
+from editors.evaluation.groups import grouped
+from editors.evaluation.harness import Apply, Harness, Where
+from editors.evaluation.subject import Subject
+from editors.evaluation.subjects import MemorySubject, ModelSubject, Ruling
+from service.domain.edits import AnswerMode, Descriptor, Embeddings
+from service.domain.evaluations import BASE, MEMORY, SERAC, EvaluationReport, EvaluationRequest
+from service.domain.ports import Progress
+from service.errors import PromptTooLong
+from service.runtime.descriptors import edit_descriptor
+from service.runtime.engine import TransformersEngine
+from service.runtime.evaluation_plan import EvaluationPlan, Suites, plan_of
+from service.runtime.evaluation_report import Run, report_of
+from service.runtime.live_memory import LiveMemory
+from service.runtime.owner import Owner
+from service.runtime.room import refuse_overlong
+
+EDITS_EMBEDDED_AT_ONCE = 64
+MEMORIES_AT_ONCE = 64
+"""Scratch memories that are asked together, so that small groups of edits still fill the model's batches."""
+
+
+class ServedModel(ModelSubject):
+    """A model, generating as its engine does for any caller."""
+
+    def __init__(self, engine: TransformersEngine, *, max_new_tokens: int) -> None:
+        model = engine.model
+        super().__init__(
+            model.model, model.tokenizer, max_new_tokens=max_new_tokens, context_length=model.context_length
+        )
+        self._engine = engine
+
+    def generate(self, prompts: Sequence[str]) -> list[str]:
+        """The answers that `/generate` gives, in the order of the prompts."""
+        completions = self._engine.complete_many(prompts, max_new_tokens=self._max_new_tokens)
+        return [completion.text.strip() for completion in completions]
+
+
+class Evaluator:
+    """Implements `plan` and `evaluate` of `service.domain.ports.Runtime`.
+
+    An evaluation against the memory is of one revision: it decides with the edits in force when it began.
+
+    Args:
+        engine: Generates with the base model.
+        reader: Generates with the counterfactual model, which may be the base.
+        memory: The live memory.
+        model_owner: The thread of the model.
+        memory_owner: The thread of the memory and of the encoder.
+        suites: By name.
+    """
+
+    def __init__(
+        self,
+        engine: TransformersEngine,
+        reader: TransformersEngine,
+        memory: LiveMemory,
+        *,
+        model_owner: Owner,
+        memory_owner: Owner,
+        suites: Suites,
+    ) -> None:
+        self._engine = engine
+        self._reader = reader
+        self._memory = memory
+        self._owners = {Where.MODEL: model_owner, Where.EDITS: memory_owner}
+        self._suites = suites
+
+    async def plan(self, request: EvaluationRequest) -> int:
+        """How many probes an evaluation judges; raises as the port says."""
+        edits = await self._owners[Where.EDITS].run(self._memory.in_force)
+        return (await asyncio.to_thread(plan_of, request, self._suites, edits)).probes
+
+    async def evaluate(self, request: EvaluationRequest, *, progress: Progress) -> EvaluationReport | None:
+        """Judge every probe; raises as the port says."""
+        started = time.perf_counter()
+        pinned = await self._owners[Where.EDITS].run(self._memory.pinned)
+        plan = await asyncio.to_thread(plan_of, request, self._suites, pinned.in_force())
+        base, reader = self._subjects(request.max_new_tokens)
+        embeddings = await self._embed(plan, progress) if request.against == SERAC else {}
+        if embeddings is None:
+            return None
+        apply = _apply(request.against, base.subject, reader.subject, pinned, plan, embeddings)
+        runs: list[Run] = []
+        for size in plan.sizes:
+            groups = grouped(plan.cases, size, seed=request.seed) if request.against == SERAC else [plan.cases]
+            fields = fields_of(plan.metrics)
+            harness = Harness(groups, base, apply, fields, reader=reader, groups_at_once=MEMORIES_AT_ONCE)
+            if not await self._run(harness, progress, judged=sum(len(run.records) for run in runs)):
+                return None
+            runs.append(Run({MEMORY: len(pinned), BASE: 0, SERAC: size}[request.against], harness.records))
+        seconds = time.perf_counter() - started
+        return await asyncio.to_thread(report_of, runs, plan.metrics, revision=pinned.revision, seconds=seconds)
+
+    def _subjects(self, max_new_tokens: int) -> tuple[Asked, Asked]:
+        """The base and the counterfactual model, which are asked each question once."""
+        base = Asked(ServedModel(self._engine, max_new_tokens=max_new_tokens))
+        if self._reader is self._engine:
+            return base, base
+        return base, Asked(ServedModel(self._reader, max_new_tokens=max_new_tokens))
+
+    async def _embed(self, plan: EvaluationPlan, progress: Progress) -> dict[str, Embeddings] | None:
+        """The embeddings of the cases' edits, by the case's id; None when told to stop."""
+        embeddings: dict[str, Embeddings] = {}
+        edits = list(plan.edits.items())
+        for start in range(0, len(edits), EDITS_EMBEDDED_AT_ONCE):
+            names, descriptors = zip(*edits[start : start + EDITS_EMBEDDED_AT_ONCE], strict=True)
+            await self._owners[Where.MODEL].run(refuse_overlong, self._reader, descriptors)
+            found = await self._owners[Where.EDITS].run(self._memory.embed_many, descriptors)
+            embeddings |= zip(names, found, strict=True)
+            if not await progress(0):
+                return None
+        return embeddings
+
+    async def _run(self, harness: Harness, progress: Progress, *, judged: int) -> bool:
+        """Do every step where it belongs; False when told to stop."""
+        with closing(harness.steps()) as steps:
+            for step in steps:
+                try:
+                    await self._owners[step.where].run(step.run)
+                except ContextExceeded as error:
+                    raise PromptTooLong(error.detail, hint=error.hint) from error
+                if not await progress(judged + len(harness.records)):
+                    return False
+        return await progress(judged + len(harness.records))
+
+
+def _apply(
+    against: str,
+    base: Subject,
+    reader: Subject,
+    pinned: LiveMemory,
+    plan: EvaluationPlan,
+    embeddings: dict[str, Embeddings],
+) -> Apply:
+    """How a group of cases' edits come into force."""
+    if against != SERAC:
+        subject = base if against == BASE else MemorySubject(base, partial(_rule, pinned), counterfactual=reader)
+        return lambda _: nullcontext(subject)
+
+    def hold(cases: Sequence[Case]) -> AbstractContextManager[Subject]:
+        edits = [(plan.edits[case.id], embeddings[case.id]) for case in cases if case.id in plan.edits]
+        decide = partial(_rule, pinned.holding(edits))
+        return nullcontext(MemorySubject(base, decide, counterfactual=reader))
+
+    return hold
+
+
+def _rule(memory: LiveMemory, prompts: Sequence[str]) -> list[Ruling]:
+    return [
+        Ruling(beta=verdict.match.beta)
+        if verdict.edit is None
+        else _ruling(verdict.match.beta, verdict.edit.descriptor)
+        for verdict in memory.decide(prompts)
+    ]
+
+
+def _ruling(beta: float | None, descriptor: Descriptor) -> Ruling:
+    verbatim = descriptor.target if descriptor.answer is AnswerMode.VERBATIM else None
+    return Ruling(beta=beta, edit=edit_descriptor(descriptor), verbatim=verbatim)
