@@ -15,11 +15,15 @@
     ├── SubjectNotFound         a prompt does not hold the subject given, or holds none that can be found
     ├── EmptyTarget             a target has no token
     ├── StatisticsNotFound      no usable key covariance for this model and site
+    ├── TrainedEditorNotFound   no usable trained editor for this model
+    ├── TrainedEditorMismatch   a trained editor belongs to another base model
+    ├── TrainingDiverged        a training came to numbers that are infinite or undefined
     ├── InvalidDeltaFile        a saved delta cannot be read
     ├── DeltaMismatch           a delta was made for another base model
     └── EditFailed              a weight editor's result cannot be used
         ├── NonFiniteEdit       it holds numbers that are infinite or undefined
-        └── IneffectiveEdit     it does not make the target likelier
+        ├── IneffectiveEdit     it does not make the target likelier
+        └── DisablingEdit       it changes more than any edit should
 
 Mistakes of the calling code (a negative count, a missing label) stay ValueError.
 """
@@ -100,6 +104,18 @@ class StatisticsNotFound(EditorError):
     """The key covariance of this model at this site was never collected, or its file is damaged."""
 
 
+class TrainedEditorNotFound(EditorError):
+    """The editor of this model was never trained, or its file is damaged."""
+
+
+class TrainedEditorMismatch(EditorError):
+    """A trained editor belongs to another base model, or does not fit the weights of this one."""
+
+
+class TrainingDiverged(EditorError):
+    """A training's loss is infinite or undefined; what it had written so far is as it was."""
+
+
 class InvalidDeltaFile(EditorError):
     """A saved delta is missing, damaged, or of a format that this version does not read."""
 
@@ -118,3 +134,7 @@ class NonFiniteEdit(EditFailed):
 
 class IneffectiveEdit(EditFailed):
     """With the delta installed, a target is no likelier than before."""
+
+
+class DisablingEdit(EditFailed):
+    """With the delta installed, weights or unrelated answers have changed more than any edit should change them."""

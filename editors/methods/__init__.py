@@ -1,0 +1,1 @@
+"""Weight editors, one folder each with the same rooms; `editors.registry` lists them. None imports another."""

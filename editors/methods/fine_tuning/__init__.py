@@ -1,0 +1,1 @@
+"""Fine-tuning, the baseline: a few steps of Adam on the edits themselves."""

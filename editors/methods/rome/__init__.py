@@ -1,0 +1,1 @@
+"""ROME: one fact written into one MLP matrix as a rank-one change (Meng et al. 2022)."""

@@ -1,0 +1,103 @@
+"""ROME (Meng et al. 2022): each fact is located at its subject, and written into one MLP matrix in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from editors.delta import Delta, compose, install
+from editors.errors import SubjectNotFound
+from editors.method import EditRequest, origin
+from editors.methods.rome.config import RomeConfig
+from editors.methods.rome.k_star import associate
+from editors.methods.rome.update import rank_one
+from editors.methods.rome.v_star import Objective, v_star
+from editors.model.loading import BaseModel
+from editors.surgery import covariance
+from editors.surgery.sampling import sampled_texts
+from editors.surgery.tokens import Lookup, find_subject, locate, target_ids
+from editors.surgery.verify import refuse_non_finite, verify
+
+
+class Rome:
+    """One rank-one change for each request, each computed on top of the ones before it."""
+
+    name = "rome"
+    config = RomeConfig
+    tolerance = 1e-4
+
+    def prepare(
+        self, base: BaseModel, requests: Sequence[EditRequest], config: RomeConfig, *, assets: Sequence[Path] = ()
+    ) -> Delta:
+        """Compute the delta; see `editors.method.Method.prepare`.
+
+        Args:
+            base: What to edit.
+            requests: At least one; paraphrases are not used.
+            config: Settings.
+            assets: Folders, one of which holds the key covariance of the edited module (`errata stats`).
+
+        Raises:
+            UnknownArchitecture: Weight editing does not know the model.
+            SubjectNotFound: A subject is not in its prompt, or none was given and none can be found.
+            EmptyTarget: A target has no token.
+            ContextExceeded: A prompt is too long with its target and a prefix.
+            StatisticsNotFound: No folder holds the covariance of this model at this layer.
+            NonFiniteEdit: An edit came out infinite or undefined.
+            IneffectiveEdit: With all edits in place, a target is no likelier than before.
+            ValueError: There are no requests, or the model has no such layer.
+        """
+        if not requests:
+            raise ValueError("there is nothing to edit without requests")
+        path = base.anatomy.within(config.layer_of(base.model.config), base.anatomy.mlp_out)
+        requests = [_with_subject(request) for request in requests]
+        factor = covariance.find(base, path, assets).factor(config.ridge)
+        prefixes = ["", *(f"{text}. " for text in sampled_texts(base, config.prefixes, seed=config.seed))]
+        delta = Delta(base=base.fingerprint, changes={})
+        for request in requests:
+            edited = install(base, delta).requires_grad_(requires_grad=False)
+            change = _edit(base, edited, path, request, prefixes, factor, config)
+            delta = compose([delta, change])
+            refuse_non_finite(delta)
+        verify(base, delta, requests)
+        return replace(delta, origins=(origin(self.name, config, requests),))
+
+
+def _edit(
+    base: BaseModel,
+    edited: PreTrainedModel,
+    path: str,
+    request: EditRequest,
+    prefixes: Sequence[str],
+    factor: Tensor,
+    config: RomeConfig,
+) -> Delta:
+    """One request's change to the model as it is with the edits so far."""
+    subject = request.subject or ""
+    lookups = [locate(base.tokenizer, prefix + request.prompt, subject) for prefix in prefixes]
+    target = target_ids(base.tokenizer, request.prompt, request.target)
+    objective = Objective.of(base, lookups, target, _essence(base, subject))
+    now = associate(base, edited, path, lookups)
+    k, v = (now.k_bare, now.v_bare) if config.original_keys else (now.k_star, now.v)
+    residual = v_star(edited, path, objective, v, config) - v
+    return Delta(base=base.fingerprint, changes={f"{path}.weight": rank_one(factor, now.k_star, k, residual)})
+
+
+def _essence(base: BaseModel, subject: str) -> Lookup:
+    """The prompt whose continuation says what kind of thing the subject is, and should go on saying it."""
+    return locate(base.tokenizer, f"{subject} is a", subject)
+
+
+def _with_subject(request: EditRequest) -> EditRequest:
+    """The request with its subject, found where it was not given, and in any case in the prompt."""
+    subject = request.subject or find_subject(request.prompt)
+    if subject not in request.prompt:
+        raise SubjectNotFound(
+            f"The subject {subject!r} is not in the prompt {request.prompt!r}.",
+            hint="Write it as the prompt does, letter by letter.",
+        )
+    return replace(request, subject=subject)

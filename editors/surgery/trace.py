@@ -1,0 +1,137 @@
+"""Looking at activations and changing them, by hooks that last as long as a `with` block.
+
+Hooks go on the model they are given, so give a view: hooks on a view never fire on the base. A place is an index into
+a batch laid out row by row, row * tokens + token, because some modules see a batch as [rows, tokens, width] and some
+(OPT's MLP) as [rows * tokens, width]. Where a module returns a tuple, its first element is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+
+class Capture:
+    """What a module read and wrote in the latest forward pass.
+
+    Args:
+        places: Where to look; everywhere when None.
+    """
+
+    def __init__(self, places: Tensor | None = None) -> None:
+        self._places = places
+        self._seen: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def input(self) -> Tensor:
+        """[places, width], in the model's dtype."""
+        return self._both()[0]
+
+    @property
+    def output(self) -> Tensor:
+        """[places, width], in the model's dtype."""
+        return self._both()[1]
+
+    def _both(self) -> tuple[Tensor, Tensor]:
+        if self._seen is None:
+            raise RuntimeError("the module has not run within the `with` block yet")
+        return self._seen
+
+    def _hook(self, _module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        read, written = _rows(inputs[0]), _rows(_first(output))
+        self._seen = (read, written) if self._places is None else (read[self._places], written[self._places])
+
+
+@contextmanager
+def captured(model: nn.Module, path: str, places: Tensor | None = None) -> Iterator[Capture]:
+    """Keep what the module at a path reads and writes.
+
+    Args:
+        model: A view.
+        path: As `model.get_submodule` takes it.
+        places: Where to look; everywhere when None.
+    """
+    capture = Capture(places)
+    with _hooked(lambda: model.get_submodule(path).register_forward_hook(capture._hook)):
+        yield capture
+
+
+@contextmanager
+def added(model: nn.Module, path: str, places: Tensor, value: Tensor) -> Iterator[None]:
+    """Add a value [width] or [places, width] to what a module writes; gradients flow into it."""
+
+    def add(rows: Tensor) -> Tensor:
+        return rows.index_add(0, places, value.to(rows.dtype).expand(len(places), rows.shape[1]))
+
+    with _rewritten(model, path, add):
+        yield
+
+
+@contextmanager
+def replaced(model: nn.Module, path: str, places: Tensor, value: Tensor) -> Iterator[None]:
+    """Put a value [width] or [places, width] in the place of what a module writes; gradients flow into it."""
+
+    def replace(rows: Tensor) -> Tensor:
+        return rows.index_copy(0, places, value.to(rows.dtype).expand(len(places), rows.shape[1]))
+
+    with _rewritten(model, path, replace):
+        yield
+
+
+@contextmanager
+def reweighted(model: nn.Module, path: str, change: Tensor) -> Iterator[None]:
+    """Let a linear module compute as if a change [out, in] were added to its weight; gradients flow into the change."""
+
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output + inputs[0] @ change.to(output.dtype).T
+
+    with _hooked(lambda: model.get_submodule(path).register_forward_hook(hook)):
+        yield
+
+
+@contextmanager
+def narrowed(model: nn.Module, path: str, places: Tensor) -> Iterator[None]:
+    """Let a module read a few places alone, as one row: it gets [1, places, width] of its input.
+
+    For the head, whose width is the vocabulary's, so that logits are computed where they are needed and nowhere else.
+    """
+
+    def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return _rows(inputs[0])[places][None], *inputs[1:]
+
+    with _hooked(lambda: model.get_submodule(path).register_forward_pre_hook(hook)):
+        yield
+
+
+@contextmanager
+def _rewritten(model: nn.Module, path: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
+        activation = _first(output)
+        changed = change(_rows(activation)).view_as(activation)
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+    with _hooked(lambda: model.get_submodule(path).register_forward_hook(hook)):
+        yield
+
+
+@contextmanager
+def _hooked(register: Callable[[], RemovableHandle]) -> Iterator[None]:
+    handle = register()
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _first(output: Any) -> Tensor:
+    tensor: Tensor = output[0] if isinstance(output, tuple) else output
+    return tensor
+
+
+def _rows(activation: Tensor) -> Tensor:
+    """[rows * tokens, width]."""
+    return activation.reshape(-1, activation.shape[-1])
