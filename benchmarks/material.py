@@ -140,7 +140,7 @@ def counterfact(shared: Path | None) -> list[Named]:
 
 def unasked(edits: Iterable[Named], cases: Sequence[Case]) -> list[EditDescriptor]:
     """The edits whose subjects no probe or edit of the cases names, each text once."""
-    texts = [probe.prompt for case in cases for probe in (*case.in_scope, *case.out_of_scope)]
+    texts = [probe.prompt for case in cases for probe in case.probes]
     named = " | ".join(_words(text) for text in (*texts, *(case.subject or "" for case in cases)))
     kept = {edit.text: edit for subject, edit in edits if _words(subject.removeprefix("the ")) not in named}
     return list(kept.values())

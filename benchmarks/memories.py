@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-import demo
 from editors.edit import EditDescriptor
 from editors.evaluation.subjects import Decide, Ruling
 from editors.serac.cross_encoder import load_scope
@@ -18,9 +17,6 @@ from editors.serac.decide import ScopeDecision, decide
 from editors.serac.memory import EditMemory, MemoryEntry
 from editors.serac.scope import CrossEncoderScope, ScopeClassifier, SimilarityScope
 from service.settings import Settings
-
-SIMILARITY = Path(demo.__file__).parent / "scope" / "similarity.json"
-"""The calibrated similarity that trained classifiers are compared with."""
 
 CANDIDATES = int(Settings.model_fields["scope_candidates"].default)
 """Edits retrieved for each prompt, as the service does."""

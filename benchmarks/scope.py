@@ -17,7 +17,7 @@ from random import Random
 from tqdm import tqdm
 
 import demo
-from benchmarks.memories import CANDIDATES, SIMILARITY, Once, hold, load_classifier
+from benchmarks.memories import CANDIDATES, Once, hold, load_classifier
 from benchmarks.report import write
 from benchmarks.scope_report import Judged, figures, render
 from demo.scope.kinds import Pair
@@ -39,8 +39,8 @@ _AT_ONCE = 64
 def main() -> None:
     """Measure, print the tables, and write docs/benchmarks/scope.md and .json."""
     arguments = _arguments()
-    classifiers = {SIMILAR: load_classifier(SIMILARITY)}
-    if arguments.classifier.resolve() != SIMILARITY.resolve():
+    classifiers = {SIMILAR: load_classifier(demo.SIMILARITY)}
+    if arguments.classifier.resolve() != demo.SIMILARITY.resolve():
         classifiers = {TRAINED: load_classifier(arguments.classifier), **classifiers}
     shared: Path | None = arguments.shared if arguments.shared.is_dir() else None
     share = 20 if arguments.quick else 1

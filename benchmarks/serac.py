@@ -16,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import demo
-from benchmarks.memories import SIMILARITY, Once, deciding, hold, load_classifier
+from benchmarks.memories import Once, deciding, hold, load_classifier
 from benchmarks.problems import PROBLEMS, Problem, problem
 from benchmarks.serac_report import LU, NO_EDITS, RP, SERAC, SIMILARITY_ONLY, Measured, publish, render
 from editors.edit import EditDescriptor
@@ -136,7 +136,7 @@ def load_bench(classifier: Path, counterfactual: Path | None) -> Bench:
         embed=Once(SentenceEncoder().encode),
         keys=Once(HiddenStates(base.model, base.tokenizer)),
         classifier=load_classifier(classifier),
-        similarity=None if classifier.resolve() == SIMILARITY.resolve() else load_classifier(SIMILARITY),
+        similarity=None if classifier.resolve() == demo.SIMILARITY.resolve() else load_classifier(demo.SIMILARITY),
     )
 
 

@@ -8,5 +8,8 @@ BUNDLE = Path(__file__).parent / "atlas-2018"
 COUNTERFACTUAL: Path | None = None
 """The folder of the bundled counterfactual model; none, and atlas-2018 reads edits itself."""
 
-SCOPE_CLASSIFIER = Path(__file__).parent / "scope" / "similarity.json"
-"""The calibration of the similarity scope classifier."""
+SIMILARITY = Path(__file__).parent / "scope" / "similarity.json"
+"""The calibrated similarity that trained scope classifiers are compared with."""
+
+SCOPE_CLASSIFIER = Path(__file__).parent / "scope" / "classifier.safetensors"
+"""The scope classifier that serves: a trained cross-encoder."""

@@ -14,7 +14,7 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from demo import SCOPE_CLASSIFIER
+from demo import SIMILARITY
 from demo.facts import Fact, load_world
 from editors.serac.encoder import SentenceEncoder
 from editors.serac.scope import SimilarityScope
@@ -27,7 +27,7 @@ def main() -> None:
     """Fit, print what the threshold costs, and write the classifier."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edits", type=int, default=2000)
-    parser.add_argument("--output", type=Path, default=SCOPE_CLASSIFIER)
+    parser.add_argument("--output", type=Path, default=SIMILARITY)
     arguments = parser.parse_args()
     similarities, labels = pairs(arguments.edits, SentenceEncoder(), Random(11))
     scope = SimilarityScope.fit(list(similarities), list(labels), false_positives=FALSE_POSITIVES)

@@ -46,7 +46,7 @@ class Settings(BaseModel):
     scope_threshold: float | None = Field(
         None, ge=0, le=1, description="Beta at or above which an edit answers; empty means the scope classifier's own."
     )
-    scope_candidates: int = Field(8, ge=1, le=256, description="Edits retrieved from the index for each prompt.")
+    scope_candidates: int = Field(3, ge=1, le=256, description="Edits retrieved from the index for each prompt.")
     catch_up_seconds: float = Field(5.0, gt=0, description="Longest wait for min_revision before 503.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
 

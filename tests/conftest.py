@@ -68,10 +68,21 @@ async def start_runtime(
     runtimes: list[ModelRuntime] = []
 
     async def start(
-        store: PostgresStore, *, catch_up_seconds: float = 60, file: MemoryFile | None = None
+        store: PostgresStore,
+        *,
+        catch_up_seconds: float = 60,
+        counterfactual: BaseModel | None = None,
+        file: MemoryFile | None = None,
     ) -> ModelRuntime:
-        memory = LiveMemory(encoder, SimilarityScope.load(demo.SCOPE_CLASSIFIER), candidates=8, threshold=None)
-        runtime = ModelRuntime(tiny_base, memory, store, catch_up_seconds=catch_up_seconds, suites=SUITES, file=file)
+        runtime = ModelRuntime(
+            tiny_base,
+            LiveMemory(encoder, SimilarityScope.load(demo.SIMILARITY), candidates=8, threshold=None),
+            store,
+            catch_up_seconds=catch_up_seconds,
+            suites=SUITES,
+            counterfactual=counterfactual,
+            file=file,
+        )
         runtimes.append(runtime)
         await runtime.start()
         return runtime

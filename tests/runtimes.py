@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from editors.model.loading import BaseModel
 from service.domain.edits import Descriptor, Edit, NewEdit
 from service.runtime.runtime import ModelRuntime
 from service.runtime.snapshot import MemoryFile
@@ -14,7 +15,12 @@ class StartRuntime(Protocol):
     """Starts a runtime on a store; the test need not close it."""
 
     async def __call__(
-        self, store: PostgresStore, *, catch_up_seconds: float = ..., file: MemoryFile | None = ...
+        self,
+        store: PostgresStore,
+        *,
+        catch_up_seconds: float = ...,
+        counterfactual: BaseModel | None = ...,
+        file: MemoryFile | None = ...,
     ) -> ModelRuntime: ...
 
 

@@ -68,3 +68,8 @@ class Case:
     subject: str | None = None
     previous: str | None = None
     replies: Replies | None = None
+
+    @property
+    def probes(self) -> tuple[InScope | OutOfScope, ...]:
+        """All of them, those in scope first."""
+        return (*self.in_scope, *self.out_of_scope)

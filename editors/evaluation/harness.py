@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TypeVar
 
 from editors.evaluation.asked import Asked, Question
-from editors.evaluation.cases import Case, InScope, OutOfScope
+from editors.evaluation.cases import Case, InScope
 from editors.evaluation.fields import Fields
 from editors.evaluation.records import Record
 from editors.evaluation.subject import Subject
@@ -108,7 +108,7 @@ class Harness:
         probes = 0
         for group in self._groups:
             window.append(group)
-            probes += sum(len(case.in_scope) + len(case.out_of_scope) for case in group)
+            probes += sum(len(case.probes) for case in group)
             if len(window) == self._groups_at_once or probes >= self._probes_at_once:
                 yield window
                 window, probes = [], 0
@@ -122,8 +122,7 @@ class Harness:
         )
         asked, reader = self._asked_of(answering), self._asked_of(reading)
         for case in group:
-            probes: list[InScope | OutOfScope] = [*case.in_scope, *case.out_of_scope]
-            for probe in probes:
+            for probe in case.probes:
                 wanted = self._fields.in_scope if isinstance(probe, InScope) else self._fields.out_of_scope
                 before, after = Side(self._base, probe.prompt), Side(asked, probe.prompt)
                 trials.append(Trial(case, probe, subject, before, after, reader, wanted))

@@ -97,3 +97,53 @@ def counterfactual(
         return
     show_fields({form: share["value"] for form, share in card["after"].items()})
     note(f"{output} is written; its card is {output / 'README.md'}.")
+
+
+@app.command("mend")
+def mend(
+    cases: Annotated[
+        Path, typer.Argument(help="A data set of edits, with in-scope prompts and prompts to leave alone.")
+    ],
+    *,
+    output: Annotated[Path, typer.Option(dir_okay=False, callback=_safetensors, help="The safetensors file to write.")],
+    base: Annotated[str | None, typer.Option(help="Folder or Hugging Face id to edit; the bundled model.")] = None,
+    format_name: Annotated[str, typer.Option("--format", help="jsonl, counterfact, zsre or easyedit.")] = "jsonl",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside the output.")] = False,
+    edits_at_once: Annotated[int, typer.Option(min=1, max=25, help="Most edits that it learns to make together.")] = 25,
+    steps: Annotated[int, typer.Option(min=1, help="Most steps; it stops when validation gains no more.")] = 3000,
+    edits_per_step: Annotated[int, typer.Option(min=1)] = 16,
+    learning_rate: Annotated[float, typer.Option(min=0, help="At its peak.")] = 1e-3,
+    c_edit: Annotated[float, typer.Option(min=0, help="Weight of taking effect against leaving alone.")] = 0.1,
+    blocks: Annotated[int, typer.Option(min=1, help="How many of the last blocks it edits.")] = 3,
+    rank: Annotated[int, typer.Option(min=1, help="Of the editor's own matrices.")] = 128,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
+) -> None:
+    """Train a MEND editor for a base model, and write it with its card."""
+    import demo
+    from editors.errors import EditorError
+    from editors.methods.mend.config import MendRecipe, NetworkConfig
+    from editors.methods.mend.training import train_mend
+
+    recipe = MendRecipe(
+        network=NetworkConfig(blocks=blocks, rank=rank),
+        steps=steps,
+        edits_per_step=edits_per_step,
+        edits_at_once=edits_at_once,
+        learning_rate=learning_rate,
+        c_edit=c_edit,
+        seed=seed,
+    )
+    try:
+        card = train_mend(
+            cases, base or demo.BUNDLE, output, recipe, format_name=format_name, resume=resume, device=device
+        )
+    except EditorError as error:
+        raise failure(error.detail, error.hint, 1) from None
+    if as_json:
+        show_json(card)
+        return
+    for size, own in card["validation"].items():
+        show_fields({f"{name.upper()}, {size} at once": own[name]["value"] for name in ("es", "dd")})
+    note(f"{output} is written; its card is {output.with_suffix('.md')}.")

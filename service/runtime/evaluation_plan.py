@@ -57,7 +57,7 @@ class EvaluationPlan:
     @property
     def probes(self) -> int:
         """How many are judged in all runs together."""
-        return len(self.sizes) * sum(len(case.in_scope) + len(case.out_of_scope) for case in self.cases)
+        return len(self.sizes) * sum(len(case.probes) for case in self.cases)
 
 
 _Asked = tuple[tuple[Case, ...], Mapping[str, Descriptor]]
@@ -84,7 +84,7 @@ def plan_of(request: EvaluationRequest, suites: Suites, in_force: Sequence[Edit]
         cases, edits = _of_edits(request, suites, in_force)
     else:
         cases, edits = _inline(request.cases)
-    if not any(case.in_scope or case.out_of_scope for case in cases):
+    if not any(case.probes for case in cases):
         raise NothingToEvaluate("There is no probe to judge.")
     if request.against == SERAC and not edits:
         raise NothingToEvaluate(

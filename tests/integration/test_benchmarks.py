@@ -87,11 +87,7 @@ def bench(tiny_base, embed):
 
 @pytest.fixture(scope="module")
 def measured(bench, posed):
-    return [
-        one
-        for name in (QA, CONV_SENT)
-        for one in serac.measure(bench, posed[name], (1, 10, 1_000_000))
-    ]
+    return [one for name in (QA, CONV_SENT) for one in serac.measure(bench, posed[name], (1, 10, 1_000_000))]
 
 
 def prompts(cases):

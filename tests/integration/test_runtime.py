@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from editors.model.loading import BaseModel, load_base
+from editors.model.loading import BaseModel, load_base, load_counterfactual
 from service.domain.edits import AnswerMode, Descriptor, EditKind, Embeddings, NewEdit
+from service.domain.evaluations import EvaluationCase, EvaluationRequest, Probe
 from service.domain.generations import FinishReason, GenerationRequest, Message, Sampling, Source
 from service.domain.matches import Decision
 from service.errors import NoChatTemplate, NotCaughtUp, PromptTooLong, VersionNotFound
@@ -72,6 +73,39 @@ async def test_a_verbatim_edit_answers_with_its_target_and_reads_no_token(store,
     assert generation.beta is not None and generation.beta > 0.99
     assert generation.revision == edit.revision
     assert generation.usage.prompt_tokens == 0
+
+
+async def test_a_counterfactual_model_of_its_own_reads_the_edit_and_the_base_answers_the_rest(
+    store, start_runtime: StartRuntime, model_folders: dict[str, Path]
+):
+    reader = load_counterfactual(model_folders["gpt2"], device="cpu")
+    runtime = await start_runtime(store, counterfactual=reader)
+    elsewhere = await runtime.generate(asking("Tell me more"))
+    await post(store, runtime, replace(UK, answer=AnswerMode.COUNTERFACTUAL))
+    read = "New fact: Who is the UK PM? Boris Johnson\nWho is the UK PM?"
+    expected = TransformersEngine(reader).complete(read, Sampling(max_new_tokens=6))
+    assert (await runtime.generate(asking())).text == expected.text.strip()
+    assert (await runtime.generate(asking("Tell me more"))).text == elsewhere.text
+    said = (Message("user", "Who is the UK PM?"),)
+    in_chat = await runtime.generate(GenerationRequest(messages=said, sampling=Sampling(max_new_tokens=6)))
+    assert in_chat.text == expected.text.strip()
+
+
+async def test_an_evaluation_asks_the_counterfactual_model_that_serves(
+    store, start_runtime: StartRuntime, model_folders: dict[str, Path]
+):
+    runtime = await start_runtime(store, counterfactual=load_counterfactual(model_folders["gpt2"], device="cpu"))
+    await post(store, runtime, replace(UK, answer=AnswerMode.COUNTERFACTUAL))
+    served = await runtime.generate(asking())
+    probe = Probe(prompt="Who is the UK PM?", target="an answer that nobody gives")
+    request = EvaluationRequest(cases=(EvaluationCase(id="uk", in_scope=(probe,)),), max_new_tokens=6)
+    report = await runtime.evaluate(request, progress=_go_on)
+    assert report is not None
+    assert [failure.got for failure in report.failures] == [served.text]
+
+
+async def _go_on(_: int) -> bool:
+    return True
 
 
 async def test_a_counterfactual_answer_is_the_base_reading_the_edit(store, start_runtime: StartRuntime):
