@@ -179,12 +179,22 @@ def test_what_is_queued_is_waited_for(errata, many_cases):
     assert json.loads(result.stdout)["report"]["probes"] == 65
 
 
+def heed_sigint():
+    """What a terminal does: a shell starts what runs in its background deaf to Ctrl-C, these tests among it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_cancels_the_evaluation_on_the_server(idle, url, client, many_cases):
     command = [str(Path(sys.executable).with_name("errata")), "eval", *many_cases, "--url", url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_sigint
+    ) as process:
         assert process.stderr.readline() == "ev1 is queued: 65 probes\n"
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
+        try:
+            stdout, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, stdout, stderr) == (130, "", "ev1 is cancelled\n")
     assert kept(client)[0]["state"] == "cancelled"
 
