@@ -15,7 +15,7 @@ from editors.model.loading import BaseModel
 from editors.model.views import view
 from editors.surgery.batch import targets_of
 
-_CERTAIN = -1e-3
+CERTAIN = -1e-3
 """Mean log-probability, in nats, of a target that cannot be made much likelier."""
 
 
@@ -51,7 +51,7 @@ def verify(base: BaseModel, delta: Delta, requests: Sequence[EditRequest]) -> No
     if not after.isfinite().all():
         raise NonFiniteEdit("The edited model computes undefined numbers.", hint="Make a smaller edit.")
     for request, was, now in zip(requests, before.tolist(), after.tolist(), strict=True):
-        if now <= was and now < _CERTAIN:
+        if now <= was and now < CERTAIN:
             raise IneffectiveEdit(
                 f"{request.target!r} after {request.prompt!r} is no likelier with the edit: its tokens' mean "
                 f"log-probability went from {was:.3f} to {now:.3f}.",

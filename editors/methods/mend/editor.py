@@ -1,0 +1,74 @@
+"""MEND (Mitchell et al. 2022a): one gradient for each edit, made local and general by a trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from editors.delta import Delta, LowRank, low_rank
+from editors.method import EditRequest, origin
+from editors.methods.mend.config import MendConfig
+from editors.methods.mend.decompose import edit_gradients
+from editors.methods.mend.files import find
+from editors.model.anatomy import anatomy_of
+from editors.model.loading import BaseModel
+from editors.model.views import view
+from editors.surgery.verify import refuse_non_finite
+
+
+class Mend:
+    """All requests at once; the changes of each are summed, so requests do not depend on each other."""
+
+    name = "mend"
+    config = MendConfig
+    tolerance = 1e-4
+
+    def prepare(
+        self, base: BaseModel, requests: Sequence[EditRequest], config: MendConfig, *, assets: Sequence[Path] = ()
+    ) -> Delta:
+        """Compute the delta; see `editors.method.Method.prepare`.
+
+        One pass forward and back, whatever comes of it: whether the targets are likelier is for `editors.guard` to say.
+
+        Args:
+            base: What to edit.
+            requests: At least one; paraphrases are not used.
+            config: Settings.
+            assets: Folders, one of which holds the base's trained editor (`errata train mend`).
+
+        Raises:
+            UnknownArchitecture: Weight editing does not know the model.
+            EmptyTarget: A target has no token.
+            ContextExceeded: A prompt is too long with its target.
+            TrainedEditorNotFound: No folder holds an editor, or its file is damaged.
+            TrainedEditorMismatch: The editor belongs to another base model.
+            NonFiniteEdit: The edit came out infinite or undefined.
+            ValueError: There are no requests.
+        """
+        if not requests:
+            raise ValueError("there is nothing to edit without requests")
+        anatomy_of(base.model.config)  # an unknown architecture has no editor, and none can be trained
+        networks = find(base, assets).networks
+        model = view(base.model).requires_grad_(requires_grad=False)
+        gradients = edit_gradients(base, model, networks.sites, requests)
+        with torch.no_grad():
+            factors = networks(gradients)
+        delta = Delta(
+            base=base.fingerprint,
+            changes={f"{path}.weight": LowRank(config.scale * u.cpu(), v.cpu()) for path, (u, v) in factors.items()},
+            origins=(origin(self.name, config, requests),),
+        )
+        refuse_non_finite(delta)
+        return _within_rank(delta, config.rank)
+
+
+def _within_rank(delta: Delta, rank: int | None) -> Delta:
+    """The delta with no site's rank beyond what was asked for, nor beyond what the site can have."""
+    changes = {
+        site: change if change.rank <= min(*change.shape, rank or change.rank) else low_rank(change, rank)
+        for site, change in delta.changes.items()
+        if isinstance(change, LowRank)
+    }
+    return Delta(base=delta.base, changes=changes, origins=delta.origins)
