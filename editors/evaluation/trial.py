@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from editors.edit import Sentiment
 from editors.evaluation.asked import Asked, Question
 from editors.evaluation.cases import Case, InScope, OutOfScope
 from editors.evaluation.counterfact import new_answer
 from editors.evaluation.records import Record, RepliesScored
-from editors.evaluation.sentiment import divergence
+from editors.evaluation.sentiment import divergence, is_of_mood
 from editors.evaluation.subject import Scored, Subject
 from editors.evaluation.subjects import IMPOSSIBLE, Ruling, said
 
@@ -70,8 +69,7 @@ class Trial:
     @property
     def target(self) -> str | None:
         """The right answer; in the scope of an edit of mood no single one is."""
-        of_mood = isinstance(self.case.edit, Sentiment) or self.case.replies is not None
-        return None if of_mood and isinstance(self.probe, InScope) else self.probe.target
+        return None if is_of_mood(self.case) and isinstance(self.probe, InScope) else self.probe.target
 
     def rule(self, ruling: Ruling) -> None:
         """Take a memory's decision: who answers after the edit."""
