@@ -19,6 +19,7 @@ from tqdm import tqdm
 from demo.scope.frames import load_frames
 from demo.scope.kinds import IN_SCOPE, OUT_OF_SCOPE, FramePairs, Pair
 from demo.scope.names import load_names
+from demo.scope.scenes import load_scenes
 from demo.scope.sentiment import load_topics
 from demo.scope.shared import load_shared, talk_of
 from demo.scope.splits import Split
@@ -75,11 +76,15 @@ def _draws(of: Split, shared: Path | None) -> list[tuple[Draw, float]]:
     names = load_names(of)
     wording = load_wording(names, talk_of(shared) if shared else ())
     frames = FramePairs(load_frames(of), names, wording)
-    topics = load_topics(of, frames)
+    topics, scenes = load_topics(of, frames), load_scenes(of, wording)
     draws: list[tuple[Draw, float]] = [
         *((partial(frames.pair, kind), weight) for kind, weight in (IN_SCOPE | OUT_OF_SCOPE).items()),
         (topics.in_scope, 4.0),
         (topics.out_of_scope, 6.0),
+        (scenes.in_scope, 36.0),
+        (scenes.out_of_scope, 58.0),
+        (scenes.opinion, 2.5),
+        (scenes.no_opinion, 3.5),
     ]
     if shared:
         counterfact, zsre = load_shared(shared, of, wording)
