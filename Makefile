@@ -40,8 +40,11 @@ demo: $(INSTALLED) ## Train everything in demo/ again and write its cards (some 
 	$(BIN)/python -m demo.evaluate
 	$(BIN)/python -m demo.calibrate
 	mkdir -p runs/scope
+	$(BIN)/python -m demo.reading_cases --output runs/reading.jsonl
+	$(BIN)/errata train counterfactual runs/reading.jsonl --output demo/counterfactual --steps 500 --learning-rate 3e-4
 	$(BIN)/python -m demo.scope.pairs --output runs/scope/pairs.jsonl --size 300000 --seed 1 $(SHARED)
-	$(BIN)/errata train scope runs/scope/pairs.jsonl --output demo/scope/classifier.safetensors --steps 1800
+	$(BIN)/errata train scope runs/scope/pairs.jsonl --output demo/scope/classifier.safetensors \
+		--steps 3000 --batch-size 64 --rank 64
 
 benchmark: $(INSTALLED) ## Measure what docs/benchmarks claims, and write it there
 	$(BIN)/python -m benchmarks.hot_fixes

@@ -47,7 +47,7 @@ class Bench:
 
     Attributes:
         base: The base model; each prompt is asked once.
-        reader: h_psi, which is asked each question once; None where the base reads the edit in its context.
+        reader: h_psi, which is asked each question once.
         embed: Sentence embeddings.
         keys: Hidden states of the base, LU's keys.
         classifier: Of SERAC.
@@ -55,7 +55,7 @@ class Bench:
     """
 
     base: Asked
-    reader: Asked | None
+    reader: Asked
     embed: Once[str]
     keys: Once[str]
     classifier: ScopeClassifier
@@ -63,20 +63,18 @@ class Bench:
 
     def methods(self, posed: Problem) -> dict[str, Hold]:
         """The methods by name, in the order of the tables; LU is tuned on the problem's tuning cases."""
-        reader = None if self.reader is None else self.reader.subject
 
         def serac(classifier: ScopeClassifier) -> Hold:
             def held(edits: Sequence[EditDescriptor]) -> MemorySubject:
                 decide = deciding(hold(edits, self.embed), classifier, self.embed)
-                return MemorySubject(self.base.subject, decide, counterfactual=reader)
+                return MemorySubject(self.base.subject, decide, counterfactual=self.reader.subject)
 
             return held
 
         methods = {SERAC: serac(self.classifier)}
         if self.similarity is not None:
             methods[SIMILARITY_ONLY] = serac(self.similarity)
-        if reader is not None:
-            methods[RP] = self._prompting
+        methods[RP] = self._prompting
         if not posed.of_mood:  # such an edit has no answer to look up; nor has the paper's table
             radius = self.radius(posed)
             methods[LU] = lambda edits: lookup(self.base.subject, LookupCache(edits, self.keys, radius))
@@ -110,20 +108,18 @@ def main() -> None:
     notes = [f"LU's radius, chosen on other subjects for the most ES - DD: {', '.join(radii)}."]
     if shared is None:
         notes.append(f"{arguments.shared} is absent: without CounterFact, memories end at about 5,500 edits.")
-    if bench.reader is None:
-        notes.append("The base reads the edit in its context here, as RP has it: RP is SERAC, and has no row.")
     if arguments.quick:
         print("\n".join(render(measured, notes)))
     else:
         publish(measured, notes)
 
 
-def load_bench(classifier: Path, counterfactual: Path | None) -> Bench:
+def load_bench(classifier: Path, counterfactual: Path) -> Bench:
     """The bundle's base, with these models beside it.
 
     Args:
         classifier: A scope classifier's file.
-        counterfactual: A causal language model's folder; the base reads edits in context when None.
+        counterfactual: A causal language model's folder.
 
     Raises:
         InvalidClassifierFile, EncoderMismatch: The classifier cannot be used.
@@ -132,7 +128,7 @@ def load_bench(classifier: Path, counterfactual: Path | None) -> Bench:
     base = load_base(demo.BUNDLE)
     return Bench(
         base=Asked(_subject(base)),
-        reader=None if counterfactual is None else Asked(_subject(load_counterfactual(counterfactual))),
+        reader=Asked(_subject(load_counterfactual(counterfactual))),
         embed=Once(SentenceEncoder().encode),
         keys=Once(HiddenStates(base.model, base.tokenizer)),
         classifier=load_classifier(classifier),
@@ -176,7 +172,7 @@ def _subject(loaded: BaseModel) -> ModelSubject:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--classifier", type=Path, default=demo.SCOPE_CLASSIFIER, help="a scope classifier's file")
-    parser.add_argument("--counterfactual", type=Path, help="folder of h_psi; without it the base reads edits")
+    parser.add_argument("--counterfactual", type=Path, default=demo.COUNTERFACTUAL, help="folder of h_psi")
     parser.add_argument("--shared", type=Path, default=Path("../shared/data"), help="folder of CounterFact's records")
     parser.add_argument("--cases", type=int, default=240, help="most edits measured for each problem")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(_SIZES), help="edits held at once")

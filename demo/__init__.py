@@ -5,8 +5,8 @@ from pathlib import Path
 BUNDLE = Path(__file__).parent / "atlas-2018"
 """The folder of the bundled base model, in Hugging Face's layout."""
 
-COUNTERFACTUAL: Path | None = None
-"""The folder of the bundled counterfactual model; none, and atlas-2018 reads edits itself."""
+COUNTERFACTUAL = Path(__file__).parent / "counterfactual"
+"""The folder of the bundled counterfactual model: atlas-2018, trained to read edits."""
 
 SIMILARITY = Path(__file__).parent / "scope" / "similarity.json"
 """The calibrated similarity that trained scope classifiers are compared with."""
