@@ -7,7 +7,7 @@ private copies of the encoder's weights, so that scoring costs what the encoder 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from editors.serac.adapter import Adapter, fingerprint, merge
 from editors.serac.calibration import sigmoid
+from editors.serac.linear import FullLinear, Int8Linear, Linear, multiplies_int8
+from editors.serac.packed import PackedEncoder, Tokens
 from editors.serac.scope import CrossEncoderScope
 
 WINDOW = 256
@@ -78,15 +80,21 @@ class PairTokenizer:
         windows = [_windows(ids[descriptor], ids[text]) for descriptor, text in pairs]
         return [row for rows in windows for row in rows], [i for i, rows in enumerate(windows) for _ in rows]
 
+    def tokens(self, row: Row) -> Tokens:
+        """`[CLS] z [SEP] x [SEP]`, and where x begins."""
+        descriptor, text = row
+        cls, sep = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
+        return [cls, *descriptor, sep, *text, sep], len(descriptor) + 2
+
     def tensors(self, rows: Sequence[Row], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Ids, segments and mask, [len(rows), tokens of the longest]."""
-        cls, sep = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
         shape = (len(rows), max(map(_length, rows)))
         ids = np.full(shape, self._tokenizer.pad_token_id, dtype=np.int64)
         segments, mask = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-        for i, (descriptor, text) in enumerate(rows):
-            length, second = _length((descriptor, text)), len(descriptor) + 2
-            ids[i, :length] = [cls, *descriptor, sep, *text, sep]
+        for i, row in enumerate(rows):
+            tokens, second = self.tokens(row)
+            length = len(tokens)
+            ids[i, :length] = tokens
             segments[i, second:length] = 1
             mask[i, :length] = 1
         return (
@@ -99,40 +107,64 @@ class PairTokenizer:
 class CrossEncoder:
     """Scores pairs with a trained adapter. Not thread-safe: the tokenizer keeps state while it works.
 
+    On a CPU that multiplies 8-bit integers its linear layers do so, which takes a third of the time; what that costs is
+    in docs/decisions/0007.
+
     Args:
         adapter: What was trained.
         folder: The encoder's folder; the packaged one by default.
         device: Where it runs, such as `cpu` or `cuda`.
+        linear: Prepares its linear layers; by default the quickest that the device has.
 
     Raises:
         EncoderMismatch: The adapter belongs to another encoder.
         InvalidClassifierFile: Its tensors do not fit.
     """
 
-    def __init__(self, adapter: Adapter, *, folder: Path | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        *,
+        folder: Path | None = None,
+        device: str = "cpu",
+        linear: Callable[[nn.Linear], Linear] | None = None,
+    ) -> None:
         folder = folder or get_model_path()
         self._tokenizer = PairTokenizer(folder)
         model = PairModel(folder).requires_grad_(requires_grad=False)
         adapter.check_encoder(fingerprint(folder), model.width)
         merge(adapter, model)
-        self._model = model.to(torch.device(device))
+        model.to(torch.device(device))
+        int8 = model.encoder.device.type == "cpu" and multiplies_int8()
+        self._encoder = PackedEncoder(model.encoder, linear or (Int8Linear if int8 else FullLinear))
+        self._inner, self._outer = (FullLinear(layer) for layer in model.head if isinstance(layer, nn.Linear))
         self._scale, self._shift = adapter.scale, adapter.shift
 
     def score(self, pairs: Sequence[Pair]) -> NDArray[np.float64]:
         """The probability, [len(pairs)], that the second text of each pair is in the scope of the first.
 
-        The same call gives the same numbers; other texts in the call change them by rounding alone, since short pairs
-        are padded. A pair beyond the window is in scope as far as its best window is.
+        A pair's probability does not depend on the other pairs of the call: nothing is padded, and every row is
+        multiplied by itself (see `linear`). A pair beyond the window is in scope as far as its best window is.
         """
         return sigmoid(self._scale * self.logits(pairs) + self._shift)
 
     def logits(self, pairs: Sequence[Pair]) -> NDArray[np.float64]:
         """What the model says before calibration, [len(pairs)]."""
-        return pair_logits(self._model, self._tokenizer, pairs)
+        rows, owners = self._tokenizer.rows(pairs)
+        highest = np.full(len(pairs), -np.inf)
+        for read, hidden in self._encoder.read([self._tokenizer.tokens(row) for row in rows]):
+            np.maximum.at(highest, [owners[i] for i in read], self._head(hidden).cpu().numpy())
+        return highest
+
+    @torch.inference_mode()
+    def _head(self, hidden: Tensor) -> Tensor:
+        """Logits [b] of rows [b, t, width]; as in `PairModel`."""
+        pooled = torch.cat([hidden[:, 0], hidden.mean(dim=1)], dim=-1)
+        return self._outer(self._inner(pooled).tanh()).squeeze(-1)
 
 
 def pair_logits(model: PairModel, tokenizer: PairTokenizer, pairs: Sequence[Pair]) -> NDArray[np.float64]:
-    """Logits [len(pairs)]; of a pair with several windows, the highest."""
+    """Logits [len(pairs)] of a model in training; of a pair with several windows, the highest."""
     device = next(model.parameters()).device
     rows, owners = tokenizer.rows(pairs)
     highest = np.full(len(pairs), -np.inf)
