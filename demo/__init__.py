@@ -13,3 +13,9 @@ SIMILARITY = Path(__file__).parent / "scope" / "similarity.json"
 
 SCOPE_CLASSIFIER = Path(__file__).parent / "scope" / "classifier.safetensors"
 """The scope classifier that serves: a trained cross-encoder."""
+
+MEND = Path(__file__).parent / "mend" / "mend.safetensors"
+"""The MEND editor of atlas-2018; its folder is what weight editors are given as assets."""
+
+STATISTICS = Path(__file__).parent / "atlas-2018-stats"
+"""A folder with the key statistics of atlas-2018 and the settings recommended for editing it."""

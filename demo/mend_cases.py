@@ -2,13 +2,15 @@
 
 Edits that give known facts other values, with paraphrases and with facts that stay, in the project's own format. No
 edit and no probe is of a subject of the drift set, so that those edits are new to the editor. As in the drift set, many
-values are names that the model has never written, and many facts are about people.
+values are names that the model has never written, many facts are about people, and the hardest facts to leave alone are
+those of the same relation that share the answer being replaced.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -25,20 +27,24 @@ from demo.reading import load_inventor
 from demo.suites import ANY_OTHER, SAME_RELATION, SAME_SUBJECT
 from demo.tokenizer import texts_of_tokens
 from editors.evaluation.cases import EDIT, PARAPHRASE
+from editors.evaluation.datasets.forms import NEIGHBOUR
 
 _PARAPHRASES = 3
-_STRANGENESS = 0.35
+_STRANGENESS = 0.5
 """Share of the values that are pieced together at random."""
 _PEOPLE = 0.5
 """Share of the edits that are drawn from facts about people alone."""
-_STAYING = (SAME_RELATION, SAME_RELATION, SAME_SUBJECT, ANY_OTHER, ANY_OTHER)
+_STAYING = (NEIGHBOUR, NEIGHBOUR, SAME_RELATION, SAME_RELATION, SAME_SUBJECT, ANY_OTHER)
+
+Sharing = Mapping[tuple[str, str], Sequence[Fact]]
+"""Facts by relation and object."""
 
 
 def main() -> None:
     """Draw and write them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=20_000)
+    parser.add_argument("--size", type=int, default=40_000)
     parser.add_argument("--seed", type=int, default=2018)
     arguments = parser.parse_args()
     corpus = replace(
@@ -46,12 +52,13 @@ def main() -> None:
         strangeness=_STRANGENESS,
         tokens=texts_of_tokens(AutoTokenizer.from_pretrained(BUNDLE)),
     )
+    sharing = sharing_answers(corpus.world)
     people = [fact for fact in corpus.world.facts if fact.relation.object_type == "person"]
     rng = Random(f"{arguments.seed}/mend cases")
     with arguments.output.open("w", encoding="utf-8") as file:
         for number in tqdm(range(arguments.size), desc="mend cases", unit="case"):
             fact = rng.choice(people if rng.random() < _PEOPLE else corpus.world.facts)
-            record = {"id": str(number), **record_of(corpus, fact, rng)}
+            record = {"id": str(number), **record_of(corpus, sharing, fact, rng)}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
@@ -61,11 +68,11 @@ def without_drift(world: World) -> World:
     return World(world.relations, tuple(fact for fact in world.facts if fact.subject not in changed), ())
 
 
-def record_of(corpus: Corpus, fact: Fact, rng: Random) -> dict[str, Any]:
+def record_of(corpus: Corpus, sharing: Sharing, fact: Fact, rng: Random) -> dict[str, Any]:
     """A case, as a line of the project's own data format: another object for a fact."""
     obj = corpus.other_object(fact, rng)
     asked, *others = rng.sample(fact.prompts, 1 + _PARAPHRASES)
-    staying = [(form, corpus.neighbour_of(fact, form, rng)) for form in _STAYING]
+    staying = [(form, _left_alone(corpus, sharing, fact, form, rng)) for form in _STAYING]
     return {
         "edit": {"kind": "qa", "prompt": asked, "target": obj, "subject": fact.subject},
         "in_scope": [
@@ -79,6 +86,22 @@ def record_of(corpus: Corpus, fact: Fact, rng: Random) -> dict[str, Any]:
         ],
         "previous": fact.object,
     }
+
+
+def sharing_answers(world: World) -> Sharing:
+    """The facts of a world by relation and object."""
+    shared: dict[tuple[str, str], list[Fact]] = {}
+    for fact in world.facts:
+        shared.setdefault((fact.relation.name, fact.object), []).append(fact)
+    return shared
+
+
+def _left_alone(corpus: Corpus, sharing: Sharing, fact: Fact, form: str, rng: Random) -> Fact | None:
+    """Another fact that an edit of this one should not change; None when there is none of that form."""
+    if form != NEIGHBOUR:
+        return corpus.neighbour_of(fact, form, rng)
+    others = [other for other in sharing[fact.relation.name, fact.object] if other is not fact]
+    return rng.choice(others) if others else None
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def write_card(card: Mapping[str, Any], output: Path) -> None:
-    """Write the card beside the editor, under its name with .json and with .md."""
+    """Write the card beside the editor, which is there already, under its name with .json and with .md."""
     output.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     output.with_suffix(".md").write_text("\n".join(_page(card, output)) + "\n", encoding="utf-8")
 
@@ -17,13 +17,19 @@ def write_card(card: Mapping[str, Any], output: Path) -> None:
 def _page(card: Mapping[str, Any], output: Path) -> Iterator[str]:
     yield f"# {output.name}: MEND editor of {card['trained_for']}"
     yield ""
-    yield "Turns the gradient of an edit into a change of the weights. It fits this one model and no other."
+    yield (
+        "Turns the gradient of an edit into a change of the weights. It fits this one model and no other, and takes "
+        f"{output.stat().st_size / 1e6:.1f} MB."
+    )
     yield (
         f"Trained on {card['training_cases']:,} edits for {card['kept_step']:,} steps; measured on edits of subjects "
         "that it was not trained on."
     )
     yield ""
-    yield "Teacher-forced, over probes; Wilson's 95% interval."
+    ends = "" if card["network"]["end"] is None else ", the end of the answer included: as it would be freely generated"
+    yield (
+        f"Teacher-forced{ends}; edits as the networks give them, not settled. Shares of probes; Wilson's 95% interval."
+    )
     yield ""
     yield "| edits at once | ES | DD | probes in scope, out of scope |"
     yield "| --- | --- | --- | --- |"

@@ -17,14 +17,23 @@ class MendConfig:
     Attributes:
         scale: Multiplies the learned step sizes.
         rank: Most rank of a site's change; None keeps one for each token, and never more than the site has.
+        certainty: An edit is settled until no token of its target is less likely than this after the edit's own prompt;
+            None takes the networks' step as it comes, as the paper does.
+        steps: Most steps of descent of an edit that does not hold at any length of its step.
     """
 
     scale: float = 1.0
     rank: int | None = None
+    certainty: float | None = 0.8
+    steps: int = 15
 
     def __post_init__(self) -> None:
         if self.scale <= 0 or (self.rank is not None and self.rank < 1):
             raise ValueError("scale and rank must be positive, or rank None")
+        if self.certainty is not None and not 0.5 <= self.certainty < 1:
+            raise ValueError(f"certainty is {self.certainty}; it must be at least 0.5 and below 1, or None")
+        if self.steps < 0:
+            raise ValueError("steps must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +44,14 @@ class NetworkConfig:
         blocks: How many of the last blocks have their MLPs edited: every projection in, and the one out.
         rank: Of the networks' matrices U V, and at most their width; the paper's is 1920, for matrices of 4096.
         step_size: alpha at the start.
+        end: The token that ends an answer and is edited in after every target; None where the base's answers do not
+            end. Training finds out.
     """
 
     blocks: int = 3
     rank: int = 128
     step_size: float = 5e-4
+    end: int | None = None
 
     def __post_init__(self) -> None:
         if self.blocks < 1 or self.rank < 1 or self.step_size <= 0:
@@ -61,6 +73,11 @@ class NetworkConfig:
             for part in (*anatomy.mlp_in, anatomy.mlp_out)
         ]
         return {path: _shape(base, path) for path in paths}
+
+    def untouched(self, base: BaseModel) -> list[str]:
+        """The blocks before the edited ones, which compute the same whatever the edit."""
+        layers = int(base.model.config.num_hidden_layers)
+        return [base.anatomy.layer.format(layer=layer) for layer in range(layers - self.blocks)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,16 +102,16 @@ class MendRecipe:
 
     network: NetworkConfig = NetworkConfig()
     steps: int = 3000
-    edits_per_step: int = 16
+    edits_per_step: int = 8
     edits_at_once: int = MOST_AT_ONCE
     paraphrases: int = 1
     kept: int = 2
-    c_edit: float = 0.1
-    learning_rate: float = 1e-3
+    c_edit: float = 0.02
+    learning_rate: float = 1.2e-3
     step_size_learning_rate: float = 1e-2
     validation_share: float = 0.05
     look_steps: int = 200
-    patience: int = 10
+    patience: int = 6
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 
 from editors.method import EditRequest
 from editors.model.loading import BaseModel
-from editors.surgery.batch import targets_of
+from editors.surgery.batch import Targets
+from editors.surgery.tokens import target_ids
 from editors.surgery.trace import added, captured
 
 _EDITS_PER_PASS = 32
@@ -65,9 +66,14 @@ def decompose(
 
 
 def edit_gradients(
-    base: BaseModel, model: PreTrainedModel, sites: Mapping[str, tuple[int, int]], requests: Sequence[EditRequest]
+    base: BaseModel,
+    model: PreTrainedModel,
+    sites: Mapping[str, tuple[int, int]],
+    requests: Sequence[EditRequest],
+    *,
+    end: int | None = None,
 ) -> dict[str, Factors]:
-    """The gradient of the sum over requests of -log p(target | prompt).
+    """The gradient of the sum over requests of -log p(target | prompt), with the end of the answer where it has one.
 
     Tokens that do not bear on the loss have no part in it, and would only mislead the editor: they are left out.
 
@@ -76,27 +82,34 @@ def edit_gradients(
         model: A view of it, as `decompose` takes it.
         sites: As `decompose` takes them.
         requests: At least one; paraphrases are not used.
+        end: A token that follows every target.
 
     Raises:
         EmptyTarget: A target has no token.
         ContextExceeded: A prompt is too long with its target.
     """
     parts: dict[str, list[Factors]] = {path: [] for path in sites}
-    for first in range(0, len(requests), _EDITS_PER_PASS):
-        group = [EditRequest(prompt=r.prompt, target=r.target) for r in requests[first : first + _EDITS_PER_PASS]]
-        for path, factors in _gradients(base, model, sites, group, first).items():
+    for number, targets in enumerate(passes_of(base, requests, end=end)):
+        for path, factors in _gradients(model, sites, targets, number * _EDITS_PER_PASS).items():
             parts[path].append(factors)
     return {path: _together(own) for path, own in parts.items()}
 
 
+def passes_of(base: BaseModel, requests: Sequence[EditRequest], *, end: int | None = None) -> list[Targets]:
+    """The requests' prompts with their targets, as many together as are run together.
+
+    Raises:
+        EmptyTarget: A target has no token.
+        ContextExceeded: A prompt is too long with its target.
+    """
+    tokenizer, last = base.tokenizer, () if end is None else (end,)
+    pairs = [(tokenizer(r.prompt)["input_ids"], [*target_ids(tokenizer, r.prompt, r.target), *last]) for r in requests]
+    return [Targets.of(base, pairs[i : i + _EDITS_PER_PASS]) for i in range(0, len(pairs), _EDITS_PER_PASS)]
+
+
 def _gradients(
-    base: BaseModel,
-    model: PreTrainedModel,
-    sites: Mapping[str, tuple[int, int]],
-    requests: Sequence[EditRequest],
-    first: int,
+    model: PreTrainedModel, sites: Mapping[str, tuple[int, int]], targets: Targets, first: int
 ) -> dict[str, Factors]:
-    targets = targets_of(base, requests)
     places = targets.batch.occupied
     edits = first + places // targets.batch.ids.shape[1]
 

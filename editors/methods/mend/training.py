@@ -2,33 +2,35 @@
 
 The gradient flows through the edited weights into the networks; that of the edit itself is taken as given, so nothing
 is differentiated twice. Unlike in the paper, groups of every size up to the largest are trained on, so that one editor
-serves single edits and batches.
+serves single edits and batches; and where the base ends its answers, the end is learnt with them, so that an edited
+answer ends too when it is freely generated.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
-from transformers import get_cosine_schedule_with_warmup
+from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
 from editors.errors import InvalidCheckpoint, InvalidTrainingData, TrainingDiverged
 from editors.evaluation.cases import Case
 from editors.evaluation.datasets import read_cases
 from editors.evaluation.intervals import Share
-from editors.method import EditRequest
 from editors.methods.mend.card import write_card
 from editors.methods.mend.config import MendRecipe
 from editors.methods.mend.decompose import Factors, edit_gradients
 from editors.methods.mend.files import TrainedEditor, save, stored
-from editors.methods.mend.groups import drawn_groups, split, whole_groups
+from editors.methods.mend.groups import Group, drawn_groups, split, whole_groups
+from editors.methods.mend.memory import enough_memory
 from editors.methods.mend.network import Networks
-from editors.methods.mend.objective import Probes, in_force
+from editors.methods.mend.objective import Probes, end_of_answers, in_force, owners_of
 from editors.model.loading import BaseModel, load_base
 from editors.model.views import view
 from editors.training.checkpoints import Checkpoint
@@ -37,11 +39,19 @@ LEAST_CASES = 20
 """Fewer than these teach an editor nothing that it could be judged by."""
 _SIZES = (1, 5, 25)
 """Simultaneous edits that the card tells of, as the paper's table 5 does."""
-_LOOKED_AT = 50
+_LOOKED_AT = 75
 """Validation cases at a look; the card is of as many as `_MEASURED`."""
 _MEASURED = 200
+_EDITS_TRIED = 25
+"""Measured in one batch."""
+_ANSWERS = 64
+"""Answers of the base from which it is told whether they end."""
 _CHECKPOINT_STEPS = 100
 _WARM_UP = 0.05
+_LARGEST_GRADIENT = 0.3
+"""In norm; what few groups of many edits bring early on would otherwise throw the rest back."""
+
+T = TypeVar("T")
 
 
 def train_mend(
@@ -78,6 +88,7 @@ def train_mend(
         ModelNotFound, DeviceUnavailable, UnknownArchitecture: There is no base to edit, or nowhere to run it.
         EmptyTarget, ContextExceeded: A case does not suit the base.
         TrainingDiverged: The loss is not finite.
+        EditFailed: Memory ran out; the checkpoint stays.
         ValueError: The base has fewer blocks than the recipe edits.
     """
     checkpoint = output.with_suffix(".checkpoint")
@@ -93,9 +104,11 @@ def train_mend(
         "cases": hashlib.sha256(cases.read_bytes()).hexdigest(),
         "training_cases": len(train),
     }
-    training = Training(model, train, validation, recipe)
-    training.run(Checkpoint(checkpoint, made_by, training.parts))
-    figures = training.measured()
+    with enough_memory(f"training an editor of {model.name}", hint="Train on fewer edits a step, or fewer blocks."):
+        training = Training(model, train, validation, recipe)
+        training.run(Checkpoint(checkpoint, made_by, training.parts))
+        figures = training.measured()
+    made_by["network"] = asdict(training.network)
     card = {**made_by, "trained_for": model.name, "kept_step": training.best.step, "validation": figures}
     save(training.trained(score=_score(figures)), output)
     write_card(card, output)
@@ -120,7 +133,9 @@ class Training:
     def __init__(self, base: BaseModel, train: Sequence[Case], validation: Sequence[Case], recipe: MendRecipe) -> None:
         self._base, self._train, self._validation, self._recipe = base, train, validation, recipe
         self._model = view(base.model).requires_grad_(requires_grad=False)
-        self._networks = Networks(recipe.network.sites(base), recipe.network, seed=recipe.seed).to(base.device)
+        answers = [(probe.prompt, probe.target) for case in train for probe in case.out_of_scope if probe.target]
+        self.network = replace(recipe.network, end=end_of_answers(base, self._model, answers[:_ANSWERS]))
+        self._networks = Networks(self.network.sites(base), self.network, seed=recipe.seed).to(base.device)
         steps, rates = [self._networks.log_alpha], (recipe.learning_rate, recipe.step_size_learning_rate)
         others = [parameter for parameter in self._networks.parameters() if parameter is not self._networks.log_alpha]
         self._optimizer = torch.optim.Adam(
@@ -164,35 +179,26 @@ class Training:
 
     def trained(self, *, score: float) -> TrainedEditor:
         """The editor as it is now."""
-        return TrainedEditor(
-            base=self._base.fingerprint, config=self._recipe.network, networks=self._networks, score=score
-        )
+        return TrainedEditor(base=self._base.fingerprint, config=self.network, networks=self._networks, score=score)
 
     def _step(self, step: int) -> tuple[float, float]:
-        """One step of Adam over groups of edits; returns the means of L_edit and L_loc."""
+        """One step of Adam over groups of edits; returns L_edit and L_loc."""
         groups = drawn_groups(self._train, self._recipe, step)
-        gradients = self._gradients([request for group in groups for request in group.requests])
-        self._networks.show(gradients)
-        sums, first = [0.0, 0.0], 0
-        for group in groups:
-            last = first + len(group.requests)
-            probes = Probes.of(self._base, self._model, group.in_scope, group.out_of_scope)
-            factors = self._networks({path: own.of_edits(first, last) for path, own in gradients.items()})
-            with in_force(self._model, factors):
-                edit, kept = probes.losses(self._model)
-            loss = self._recipe.c_edit * edit + kept
-            if not loss.isfinite():
-                raise TrainingDiverged(
-                    f"The loss is not finite after {step} steps.", hint="Lower the learning rate, or the step size."
-                )
-            torch.autograd.backward(loss / len(groups))
-            sums = [sums[0] + edit.item() / len(groups), sums[1] + kept.item() / len(groups)]
-            first = last
-        torch.nn.utils.clip_grad_norm_(self._networks.parameters(), 1.0)
+        with torch.autocast(self._base.device.type, dtype=torch.bfloat16):
+            gradients = self._gradients(groups)
+            self._networks.show(gradients)
+            edit, kept = self._tried(groups, gradients, Probes.losses)
+        loss = self._recipe.c_edit * edit + kept
+        if not loss.isfinite():
+            raise TrainingDiverged(
+                f"The loss is not finite after {step} steps.", hint="Lower the learning rate, or the step size."
+            )
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self._networks.parameters(), _LARGEST_GRADIENT)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._schedule.step()
-        return sums[0], sums[1]
+        return edit.item(), kept.item()
 
     def _look(self, step: int) -> None:
         """Keep the present weights if they edit the validation cases better than any before."""
@@ -208,16 +214,28 @@ class Training:
         """ES and DD with so many edits in force together."""
         succeeded: list[bool] = []
         disagreed: list[bool] = []
-        for group in whole_groups(cases, size):
-            probes = Probes.of(self._base, self._model, group.in_scope, group.out_of_scope)
-            with in_force(self._model, self._networks(self._gradients(group.requests))):
-                right, changed = probes.outcome(self._model)
+        rest = whole_groups(cases, size)
+        while groups := list(islice(rest, max(1, _EDITS_TRIED // size))):
+            right, changed = self._tried(groups, self._gradients(groups), Probes.outcome)
             succeeded += right
             disagreed += changed
         return {"es": _figure(Share.of(succeeded)), "dd": _figure(Share.of(disagreed))}
 
-    def _gradients(self, requests: Sequence[EditRequest]) -> dict[str, Factors]:
-        return edit_gradients(self._base, self._model, self._networks.sites, requests)
+    def _gradients(self, groups: Sequence[Group]) -> dict[str, Factors]:
+        requests = [request for group in groups for request in group.requests]
+        return edit_gradients(self._base, self._model, self._networks.sites, requests, end=self.network.end)
+
+    def _tried(
+        self,
+        groups: Sequence[Group],
+        gradients: Mapping[str, Factors],
+        judged: Callable[[Probes, PreTrainedModel], tuple[T, T]],
+    ) -> tuple[T, T]:
+        """What the probes of groups tell, each group's with its own edits in force."""
+        probes = Probes.of(self._base, self._model, groups, self.network.end)
+        changes = self._networks(gradients)
+        with in_force(self._model, changes, owners_of(gradients, groups), probes.groups):
+            return judged(probes, self._model)
 
 
 class Best:

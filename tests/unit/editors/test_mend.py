@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import exp
 
 import pytest
 import torch
@@ -63,8 +64,10 @@ def change_of(delta, site):
     return delta.changes[f"{site}.weight"].product()
 
 
-def test_edits_at_once_are_the_sum_of_edits_one_by_one(base, assets):
-    both, one, other = (prepare(base, assets, *requests) for requests in ((FRANCE, UK), (FRANCE,), (UK,)))
+def test_edits_at_once_are_the_sum_of_edits_one_by_one_until_they_are_settled(base, assets):
+    both, one, other = (
+        prepare(base, assets, *requests, certainty=None) for requests in ((FRANCE, UK), (FRANCE,), (UK,))
+    )
     for site in CONFIG.sites(base):
         torch.testing.assert_close(
             change_of(both, site), change_of(one, site) + change_of(other, site), atol=1e-5, rtol=1e-3
@@ -82,9 +85,9 @@ def test_every_mlp_matrix_of_the_last_blocks_changes_in_low_rank(base, assets):
 
 def test_more_tokens_than_a_weight_has_rank_are_compressed_without_loss(base, assets):
     requests = [EditRequest(prompt=f"The {n}th capital of France is", target="Lyon") for n in range(8)]
-    delta = prepare(base, assets, *requests)
+    delta = prepare(base, assets, *requests, certainty=None)
     assert {change.rank for change in delta.changes.values()} <= set(range(1, 33))
-    summed = sum(change_of(prepare(base, assets, r), "model.layers.0.mlp.up_proj") for r in requests)
+    summed = sum(change_of(prepare(base, assets, r, certainty=None), "model.layers.0.mlp.up_proj") for r in requests)
     torch.testing.assert_close(change_of(delta, "model.layers.0.mlp.up_proj"), summed, atol=1e-4, rtol=1e-3)
 
 
@@ -93,7 +96,7 @@ def test_a_rank_bounds_every_change(base, assets):
 
 
 def test_the_scale_multiplies_the_change(base, assets):
-    whole, half = prepare(base, assets, FRANCE), prepare(base, assets, FRANCE, scale=0.5)
+    whole, half = (prepare(base, assets, FRANCE, certainty=None, scale=scale) for scale in (1.0, 0.5))
     for site in CONFIG.sites(base):
         torch.testing.assert_close(0.5 * change_of(whole, site), change_of(half, site))
 
@@ -107,6 +110,34 @@ def test_several_edits_take_effect_together(base, assets):
 
     for request in (FRANCE, UK):
         assert likelihood(edited, request) > likelihood(base.model, request)
+
+
+def certainties(model, base, requests):
+    """The least likely token of each request's target."""
+    subject = ModelSubject(model, base.tokenizer, max_new_tokens=1)
+    return [exp(min(s.log_probabilities)) for s in subject.score([(r.prompt, r.target) for r in requests])]
+
+
+@pytest.mark.parametrize("requests", [(FRANCE,), (UK,), (FRANCE, UK)], ids=["one", "longer", "both"])
+def test_a_settled_edit_is_more_certain_than_the_step_it_was_made_from(base, assets, requests):
+    taken, settled = (install(base, prepare(base, assets, *requests, certainty=c, steps=60)) for c in (None, 0.9))
+    both = zip(certainties(taken, base, requests), certainties(settled, base, requests), strict=True)
+    assert all(after > 5 * before for before, after in both)
+
+
+def test_settling_changes_what_is_written_and_not_what_it_answers_to(base, assets):
+    taken, settled = (prepare(base, assets, UK, certainty=certainty) for certainty in (None, 0.9))
+    for site, change in taken.changes.items():
+        assert torch.equal(settled.changes[site].v, change.v)
+        assert not torch.equal(settled.changes[site].u, change.u)
+
+
+def test_without_steps_an_edit_that_holds_at_no_length_is_left_at_the_nearest(base, assets):
+    taken, nearest = (prepare(base, assets, UK, certainty=c, steps=0) for c in (None, 0.99))
+    ratios = {
+        round((nearest.changes[site].u.norm() / change.u.norm()).item(), 3) for site, change in taken.changes.items()
+    }
+    assert ratios == {0.6}
 
 
 def test_a_saved_editor_gives_the_same_edits_whatever_precision_it_is_kept_in(base, assets, tmp_path):
@@ -180,7 +211,9 @@ def test_the_last_blocks_exist_in_every_architecture(model_type, model_folders):
         NetworkConfig().sites(base)
 
 
-@pytest.mark.parametrize("setting", [{"scale": 0.0}, {"rank": 0}])
+@pytest.mark.parametrize(
+    "setting", [{"scale": 0.0}, {"rank": 0}, {"certainty": 0.4}, {"certainty": 1.0}, {"steps": -1}]
+)
 def test_settings_that_make_no_sense_are_refused(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         MendConfig(**setting)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from editors.errors import InvalidCheckpoint, InvalidDataset, InvalidTrainingData, TrainingDiverged
+from editors.errors import EditFailed, InvalidCheckpoint, InvalidDataset, InvalidTrainingData, TrainingDiverged
 from editors.evaluation.datasets import read_cases
 from editors.methods.mend.config import MendRecipe, NetworkConfig
 from editors.methods.mend.files import load
@@ -119,6 +119,34 @@ def test_training_leaves_an_older_editor_alone_when_it_diverges(cases, model, tm
     with pytest.raises(TrainingDiverged, match="0 steps"):
         train(cases, model, output, replace(RECIPE, network=NetworkConfig(blocks=2, step_size=1e38)))
     assert output.read_bytes() == b"the old one"
+
+
+@pytest.mark.parametrize(
+    "shortage",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        MemoryError(),
+    ],
+)
+def test_training_says_what_to_do_when_memory_runs_out(cases, model, tmp_path, monkeypatch, shortage):
+    def short(*_, **__):
+        raise shortage
+
+    with monkeypatch.context() as patch, pytest.raises(EditFailed, match="lively-llama") as caught:
+        patch.setattr(torch.autograd, "backward", short)
+        train(cases, model, tmp_path / "mend.safetensors")
+    assert "fewer edits" in caught.value.hint
+    assert not (tmp_path / "mend.safetensors").exists()
+
+
+def test_another_failure_is_not_taken_for_a_lack_of_memory(cases, model, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("expected scalar type Float but found Half")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="scalar type"):
+        patch.setattr(torch.autograd, "backward", broken)
+        train(cases, model, tmp_path / "mend.safetensors")
 
 
 @pytest.mark.parametrize(
