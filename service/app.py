@@ -43,6 +43,7 @@ def create_app(services: Services) -> FastAPI:
         yield {"services": services}
 
     app = FastAPI(title="Errata", version=__version__, summary=SUMMARY, lifespan=lifespan, redirect_slashes=False)
+    app.state.stopping = asyncio.Event()  # streams without an end of their own end when it is set
     app.include_router(routes())
     problems.install(app)
     return app
@@ -85,10 +86,15 @@ class _Server(uvicorn.Server):
             uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS)
         )
         self._started = started
+        self._stopping: asyncio.Event = app.state.stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping.set()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -3,14 +3,19 @@
     ErrataError
     ├── RequestError                    the caller can mend it
     │   ├── MalformedJson         400
-    │   ├── NotFound              404   EditNotFound, EvaluationNotFound, VersionNotFound, RouteNotFound
+    │   ├── NotFound              404   EditNotFound, EvaluationNotFound, BakeNotFound, VersionNotFound, RouteNotFound
     │   ├── MethodNotAllowed      405
-    │   ├── Conflict              409   EditConflict, EvaluationEnded
+    │   ├── Conflict              409   EditConflict, EvaluationEnded, BakeEnded, BaseMismatch
     │   ├── PreconditionFailed    412
     │   ├── UnsupportedMediaType  415
     │   └── Invalid               422   PromptTooLong, EditTooLong, NoChatTemplate, UnknownSuite, UnknownMetric,
-    │                                 UnknownSubject, MetricUnavailable, NothingToEvaluate
-    ├── Unavailable               503   trying again may help: StoreUnavailable, NotCaughtUp, NotReady, ShuttingDown
+    │                                 UnknownSubject, MetricUnavailable, NothingToEvaluate, UnknownMethod,
+    │                                 NotBakeable, NothingToBake, EditsContradict, CannotEdit, GateUnmeetable,
+    │                                 NothingToExport
+    ├── Unavailable               503   trying again may help: StoreUnavailable, ArtifactsUnavailable, NotCaughtUp,
+    │                                 NotReady, ShuttingDown
+    ├── StorageFull               507   the operator must make room
+    ├── ArtifactDamaged           500   the operator must restore a file
     ├── InternalError             500   our fault
     └── StartupError                    the process could not start; it exits with `exit_code`
 
@@ -21,6 +26,8 @@ words.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -108,11 +115,18 @@ class EvaluationNotFound(NotFound):
     default_hint = "GET /eval lists the evaluations."
 
 
+class BakeNotFound(NotFound):
+    """No bake has that id."""
+
+    slug, title = "bake-not-found", "No such bake"
+    default_hint = "GET /bakes lists the bakes."
+
+
 class VersionNotFound(NotFound):
     """No version of the model has that name."""
 
     slug, title = "version-not-found", "No such version"
-    default_hint = 'Ask for "active", or for "v0", the base model.'
+    default_hint = 'GET /checkpoints lists the versions; "v0" is the base model.'
 
 
 class MethodNotAllowed(RequestError):
@@ -140,6 +154,20 @@ class EvaluationEnded(Conflict):
 
     slug, title = "evaluation-ended", "The evaluation has ended"
     default_hint = "GET /eval/{id} has its report."
+
+
+class BakeEnded(Conflict):
+    """The bake has ended, so there is nothing to cancel."""
+
+    slug, title = "bake-ended", "The bake has ended"
+    default_hint = "GET /bakes/{id} has its report."
+
+
+class BaseMismatch(Conflict):
+    """The version, or the bake, was made for another base model than the one that is loaded."""
+
+    slug, title = "base-mismatch", "It was made for another base model"
+    default_hint = "Start the service with the base model that it was made for, or bake again for this one."
 
 
 class PreconditionFailed(RequestError):
@@ -223,6 +251,55 @@ class NothingToEvaluate(Invalid):
     default_hint = "Send cases with probes, name a suite, or post an edit first."
 
 
+class UnknownMethod(Invalid):
+    """No weight editor has that name."""
+
+    slug, title = "unknown-method", "No such method"
+    default_hint = 'A bake with "dry_run": true lists the methods.'
+
+
+class NotBakeable(Invalid):
+    """Something asked for cannot be written into weights: an edit of that kind, or any edit of this architecture."""
+
+    slug, title = "not-bakeable", "This cannot be baked"
+    default_hint = "Leave it out: it goes on being answered from the memory."
+
+
+class NothingToBake(Invalid):
+    """There is no edit to bake."""
+
+    slug, title = "nothing-to-bake", "There is nothing to bake"
+    default_hint = "Post an edit first: a question or a claim, without an end."
+
+
+class EditsContradict(Invalid):
+    """Two edits want different answers to one prompt."""
+
+    slug, title = "edits-contradict", "Two edits contradict each other"
+    default_hint = "Retract one of the two, or name the edits to bake and leave one out."
+
+
+class CannotEdit(Invalid):
+    """The method cannot carry out the edits on this base model, or lacks what must be made for it beforehand."""
+
+    slug, title = "cannot-edit", "The method cannot make these edits"
+    default_hint = "Choose another method, or make what it needs."
+
+
+class GateUnmeetable(Invalid):
+    """No version could meet the gate."""
+
+    slug, title = "gate-unmeetable", "The gate cannot be met"
+    default_hint = "Ask for less, or for longer answers."
+
+
+class NothingToExport(Invalid):
+    """The version is the base model, which has no delta."""
+
+    slug, title = "nothing-to-export", "There is nothing to export"
+    default_hint = "Export a version that a bake made; the base model is where it was loaded from."
+
+
 class Unavailable(ErrataError):
     """The service cannot answer now; trying again may help."""
 
@@ -234,6 +311,13 @@ class StoreUnavailable(Unavailable):
     """PostgreSQL does not answer."""
 
     slug, title = "store-unavailable", "The database does not answer"
+
+
+class ArtifactsUnavailable(Unavailable):
+    """The place where artifacts are kept does not answer."""
+
+    slug, title = "artifacts-unavailable", "The artifact store does not answer"
+    default_hint = "Check ERRATA_ARTIFACTS_URL and that the place it names can be reached."
 
 
 class NotCaughtUp(Unavailable):
@@ -254,6 +338,28 @@ class ShuttingDown(Unavailable):
     """The service is stopping."""
 
     slug, title = "shutting-down", "The service is stopping"
+
+
+class StorageFull(ErrataError):
+    """There is no room for a file. Nothing of it is left behind."""
+
+    status, slug, title = 507, "storage-full", "There is no room left"
+    default_hint = "Make room where artifacts and temporary files are kept, and ask again."
+
+    @staticmethod
+    def is_meant_by(error: Exception) -> bool:
+        """Whether an exception of a file system, or of a library that words one, says so."""
+        numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if isinstance(error, OSError):
+            return error.errno in numbers
+        return any(os.strerror(number) in str(error) for number in numbers)
+
+
+class ArtifactDamaged(ErrataError):
+    """The weights of a version are missing, or are not what was written. They are not served."""
+
+    slug, title = "artifact-damaged", "The weights of a version are damaged"
+    default_hint = "Restore the file from a backup, or bake the same edits again."
 
 
 class InternalError(ErrataError):

@@ -34,8 +34,18 @@ class Settings(BaseModel):
     scope_classifier: str = Field(
         "", description="A file that `errata train scope` wrote; empty means the bundled scope classifier."
     )
+    assets: Path | None = Field(
+        None,
+        description="A folder with what weight editors need to have been made for the base: key statistics, trained "
+        "editors; empty means `assets` in the data directory, beside what is bundled for the bundled base.",
+    )
     data_dir: Path = Field(Path("errata-data"), description="Where the embedded database and other state live.")
     database_url: str = Field("", description="PostgreSQL to use (postgresql://...); empty means the embedded one.")
+    artifacts_url: str = Field(
+        "",
+        description="Where versions are kept: a folder, or any URL that fsspec knows, which belongs to one database; "
+        "empty means `artifacts` in the data directory.",
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...; auto takes a GPU when there is one.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Of the base model's weights; auto is float32 on CPU and the checkpoint's own on a GPU."

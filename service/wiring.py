@@ -20,16 +20,18 @@ from editors.model.loading import BaseModel, load_base, load_counterfactual
 from editors.serac.cross_encoder import load_scope
 from editors.serac.encoder import SentenceEncoder
 from editors.serac.scope import ScopeClassifier, SimilarityScope
-from service.actions import evaluations
+from service.actions import bakes, checkpoints, evaluations
 from service.actions.services import Services
 from service.errors import StartupError
+from service.runtime.baker import ModelBaker
 from service.runtime.follower import follow
 from service.runtime.live_memory import LiveMemory
 from service.runtime.runtime import ModelRuntime
 from service.runtime.snapshot import MemoryFile, save_regularly
 from service.settings import Settings
+from service.store.artifacts import ArtifactStore
 from service.store.embedded import EmbeddedPostgres
-from service.store.jobs import EVALUATE, Job, work
+from service.store.jobs import BAKE, EVALUATE, Job, work
 from service.store.migrate import migrate
 from service.store.store import PostgresStore
 
@@ -47,6 +49,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         # The database first: it is quick, and a data directory in use should be known before a model is loaded.
         url = settings.database_url or await asyncio.to_thread(stack.enter_context, EmbeddedPostgres(settings.data_dir))
         await asyncio.to_thread(migrate, url)
+        artifacts = await asyncio.to_thread(
+            ArtifactStore, settings.artifacts_url or str(settings.data_dir / "artifacts")
+        )
         builder = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="index"))
         base, counterfactual, memory = await asyncio.to_thread(_load, settings, builder)
         async with PostgresStore(url) as store:
@@ -61,26 +66,39 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             )
             stack.callback(runtime.close)
             await runtime.start()
-            services = Services(store, runtime)
-            async with _beside(follow(runtime), save_regularly(runtime.save), work(url, jobs(services))):
+            baker = ModelBaker(base, suites=SUITES, assets=_assets(settings))
+            stack.callback(baker.close)
+            services = Services(store, runtime, baker, artifacts)
+            async with _beside(
+                follow(runtime), save_regularly(runtime.save), work(url, jobs(services)), checkpoints.audit(services)
+            ):
                 yield services
 
 
 def jobs(services: Services) -> Mapping[str, Job]:
     """Every kind of job, and how it is done on these services."""
-    return {EVALUATE: Job(run=partial(evaluations.run, services), give_up=partial(evaluations.give_up, services))}
+    return {
+        EVALUATE: Job(run=partial(evaluations.run, services), give_up=partial(evaluations.give_up, services)),
+        BAKE: Job(run=partial(bakes.run, services), give_up=partial(bakes.give_up, services)),
+    }
 
 
 @asynccontextmanager
-async def _beside(*endless: Coroutine[None, None, None]) -> AsyncIterator[None]:
+async def _beside(*work: Coroutine[None, None, None]) -> AsyncIterator[None]:
     """Let these run while the block does, and wait for their end."""
-    tasks = [asyncio.create_task(one) for one in endless]
+    tasks = [asyncio.create_task(one) for one in work]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+def _assets(settings: Settings) -> list[Path]:
+    """Folders with key statistics and trained editors."""
+    own = settings.assets or settings.data_dir / "assets"
+    return [own] if settings.base_model else [own, demo.BUNDLE]
 
 
 def _load(settings: Settings, builder: Executor) -> tuple[BaseModel, BaseModel | None, LiveMemory]:

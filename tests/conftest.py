@@ -16,16 +16,18 @@ from editors.model.loading import BaseModel, load_base
 from editors.serac.encoder import SentenceEncoder
 from editors.serac.scope import SimilarityScope
 from service.domain.edits import Descriptor, Edit, Embeddings, NewEdit
+from service.runtime.baker import ModelBaker
 from service.runtime.live_memory import LiveMemory
 from service.runtime.runtime import ModelRuntime
 from service.runtime.snapshot import MemoryFile
+from service.store.artifacts import ArtifactStore
 from service.store.embedded import EmbeddedPostgres
 from service.store.migrate import migrate
 from service.store.store import PostgresStore
 from tests.databases import Server, execute, on_database
 from tests.runtimes import StartRuntime
 from tests.suites import SUITES
-from tests.tiny_models import CONFIGS, tiny_tokenizer
+from tests.tiny_models import CONFIGS, save_lively, tiny_tokenizer
 
 TEMPLATE = "errata_template"
 Add = Callable[..., Awaitable[Edit]]
@@ -58,6 +60,29 @@ def encoder() -> SentenceEncoder:
 def tiny_base(model_folders: dict[str, Path]) -> BaseModel:
     """A loaded tiny Llama."""
     return load_base(model_folders["llama"], device="cpu")
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny Llama whose weights have something to edit."""
+    return save_lively("llama", tmp_path_factory.mktemp("models") / "lively-llama")
+
+
+@pytest.fixture(scope="session")
+def lively_base(model_folder: Path) -> BaseModel:
+    """The same, loaded."""
+    return load_base(model_folder, device="cpu")
+
+
+@pytest.fixture
+def baker(lively_base: BaseModel) -> Iterator[ModelBaker]:
+    with closing(ModelBaker(lively_base, suites=SUITES, assets=())) as baker:
+        yield baker
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(str(tmp_path / "artifacts"))
 
 
 @pytest.fixture

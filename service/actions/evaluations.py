@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
-import structlog
-
 from service.actions.services import Services
+from service.actions.work import Notes, failed
 from service.domain.evaluations import Evaluation, EvaluationPage, EvaluationRequest, EvaluationState
-from service.errors import ErrataError, EvaluationEnded, EvaluationNotFound, StoreUnavailable
+from service.errors import EvaluationEnded, EvaluationNotFound
 
 AT_ONCE = 64
 """Most probes that are judged while the caller waits."""
-SECONDS_BETWEEN_NOTES = 1.0
-"""Least time between two notes of progress, so that progress costs nothing."""
-
-_log = structlog.get_logger(__name__)
 
 
 async def submit(services: Services, request: EvaluationRequest, *, actor: str) -> Evaluation:
@@ -75,7 +68,12 @@ async def run(services: Services, evaluation_id: str) -> None:
         evaluation = await recording.evaluations.start(evaluation_id)
     if evaluation is None:
         return
-    report = await services.runtime.evaluate(evaluation.request, progress=_Noted(services, evaluation_id))
+    notes = Notes(services.store, "evaluation", evaluation_id)
+
+    async def progress(done: int) -> bool:
+        return await notes.make(lambda recording: recording.evaluations.advance(evaluation_id, done))
+
+    report = await services.runtime.evaluate(evaluation.request, progress=progress)
     if report is not None:
         async with services.store.recording() as recording:
             await recording.evaluations.finish(evaluation_id, report)
@@ -83,39 +81,12 @@ async def run(services: Services, evaluation_id: str) -> None:
 
 async def give_up(services: Services, evaluation_id: str, error: Exception) -> None:
     """Note why an evaluation failed."""
-    if isinstance(error, ErrataError):
-        _log.warning("evaluation failed", evaluation_id=evaluation_id, problem=error.slug, detail=error.detail)
-        words = f"{error.detail} {error.hint}".strip()
-    else:
-        _log.error("evaluation failed", evaluation_id=evaluation_id, exc_info=error)
-        words = f"Something unexpected went wrong. The log holds the details under {evaluation_id}; please report it."
     async with services.store.recording() as recording:
-        await recording.evaluations.fail(evaluation_id, words)
+        await recording.evaluations.fail(evaluation_id, failed("evaluation", evaluation_id, error))
 
 
 async def _go_on(_: int) -> bool:
     return True
-
-
-class _Noted:
-    """Progress as `Runtime.evaluate` reports it, noted in the store now and then."""
-
-    def __init__(self, services: Services, evaluation_id: str) -> None:
-        self._store = services.store
-        self._evaluation_id = evaluation_id
-        self._next = 0.0
-
-    async def __call__(self, done: int) -> bool:
-        now = time.monotonic()
-        if now < self._next:
-            return True
-        self._next = now + SECONDS_BETWEEN_NOTES
-        try:
-            async with self._store.recording() as recording:
-                return await recording.evaluations.advance(self._evaluation_id, done)
-        except StoreUnavailable as error:  # the work need not suffer from a database that is away for a moment
-            _log.warning("progress was not noted", evaluation_id=self._evaluation_id, detail=error.detail)
-            return True
 
 
 def _found(evaluation: Evaluation | None, evaluation_id: str) -> Evaluation:

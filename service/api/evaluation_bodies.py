@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -11,8 +10,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    StringConstraints,
-    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -20,39 +17,17 @@ from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 from service.api.bodies import Body, Name, Text
+from service.api.choices import ChosenEdits, distinct, refuse_twice
 from service.api.edit_bodies import AnyDescriptorBody
 from service.domain.evaluations import BASE, MEMORY, EvaluationCase, EvaluationRequest, Probe, Replies
 
 MOST_CASES = 10_000
 _PROBES = 256
 _LARGEST = 2**63 - 1
-_ACTIVE = "active"
-
-_Item = TypeVar("_Item", bound=Hashable)
-EditId = Annotated[str, StringConstraints(pattern="^e[1-9][0-9]{0,17}$")]
-
-
-def _distinct(items: list[_Item]) -> list[_Item]:
-    _refuse_twice(items, "must not name {item} twice")
-    return items
-
-
-def _refuse_twice(items: Sequence[Hashable], message: Any) -> None:
-    seen = set()
-    for item in items:
-        if item in seen:
-            raise PydanticCustomError("twice", message, {"item": str(item)})
-        seen.add(item)
 
 
 def _listed(count: object) -> object:
     return [count] if isinstance(count, int) else count
-
-
-def _active_or_listed(edits: object, listed: Callable[[object], list[str]]) -> list[str]:
-    if isinstance(edits, str) and edits != _ACTIVE:
-        raise PydanticCustomError("active_or_ids", 'must be "active", or a list of ids such as "e17"')
-    return [_ACTIVE] if edits == _ACTIVE else listed(edits)
 
 
 class InScopeBody(Body):
@@ -123,23 +98,15 @@ class EvaluateBody(Body):
 
     cases: list[CaseBody] | None = Field(None, min_length=1, max_length=MOST_CASES)
     suite: Name | None = Field(None, description="The name of a suite.")
-    edits: (
-        Annotated[
-            list[EditId],
-            Field(min_length=1, max_length=MOST_CASES),
-            AfterValidator(_distinct),
-            WrapValidator(_active_or_listed, json_schema_input_type=Literal["active"] | list[EditId]),
-        ]
-        | None
-    ) = Field(None, description="`active` for all edits in force, or the ids of some.")
+    edits: ChosenEdits | None = Field(None, description="`active` for all edits in force, or the ids of some.")
     against: Name = Field(MEMORY, description="`memory` as it is, `base` alone, or `serac`, a memory made for the run.")
     edits_at_once: Annotated[
         list[Annotated[int, Field(ge=1, le=MOST_CASES)]],
         Field(min_length=1, max_length=16),
-        AfterValidator(_distinct),
+        AfterValidator(distinct),
         BeforeValidator(_listed, json_schema_input_type=int | list[int]),
     ] = Field([1], description="How many cases' edits are held together; several numbers give a curve.")
-    metrics: Annotated[list[Name], Field(max_length=64), AfterValidator(_distinct)] = Field(
+    metrics: Annotated[list[Name], Field(max_length=64), AfterValidator(distinct)] = Field(
         [], description="Those that the cases have the fields for when empty."
     )
     limit: int | None = Field(None, ge=1, le=_LARGEST, description="At most this many cases of the suite.")
@@ -150,7 +117,7 @@ class EvaluateBody(Body):
     @classmethod
     def _one_name_for_each(cls, cases: list[CaseBody] | None) -> list[CaseBody] | None:
         names = [case.id or f"case {place}" for place, case in enumerate(cases or (), start=1)]
-        _refuse_twice(names, "must not hold two cases of the name {item}")
+        refuse_twice(names, "must not hold two cases of the name {item}")
         return cases
 
     @field_validator("edits_at_once")

@@ -14,6 +14,7 @@ class ChangeKind(StrEnum):
     EDIT_ADDED = "edit.added"
     EDIT_RETRACTED = "edit.retracted"
     EDIT_SUPERSEDED = "edit.superseded"
+    VERSION_ADDED = "version.added"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,7 @@ class Change:
 
     Attributes:
         revision: Its place; revision order is commit order.
-        subject_id: The edit it is about.
+        subject_id: The edit or the version it is about.
         actor: Who asked for it.
         payload: What changed, as JSON.
     """

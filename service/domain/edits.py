@@ -82,6 +82,19 @@ class Descriptor:
         return f"{self.kind}:{normalise(self.prompt)}"
 
     @property
+    def answers(self) -> tuple[tuple[str, str], ...]:
+        """What it should answer, as (prompt, text), where that text is known beforehand; its own prompt comes first.
+
+        A question's examples are asked for its answer. Of a claim only the claim itself is: what its examples ask is
+        not known. A sentence gives no answer, and an opinion in the right mood can be any.
+        """
+        if self.kind is EditKind.QA:
+            return tuple((prompt, self.target) for prompt in (self.prompt, *self.scope.in_scope))
+        if self.kind is EditKind.FACT:
+            return ((f"True or false: {self.prompt}", self.target),)
+        return ()
+
+    @property
     def texts(self) -> tuple[str, ...]:
         """What is embedded, in this order: the prompt, the in-scope examples, the out-of-scope examples."""
         return (self.prompt, *self.scope.in_scope, *self.scope.out_of_scope)

@@ -1,4 +1,7 @@
-"""The two rooms behind the actions, as the actions see them: the store and the runtime."""
+"""The rooms behind the actions, as the actions see them: the store and the runtime.
+
+Their neighbours are in `artifacts` (files by content) and `bake_plans` (what makes deltas).
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from service.domain.bakes import BakeReader, BakeWriter
 from service.domain.changes import ChangeReader
 from service.domain.edits import Descriptor, EditReader, EditWriter, Embeddings
 from service.domain.evaluations import EvaluationReader, EvaluationReport, EvaluationRequest, EvaluationWriter
 from service.domain.generations import Generation, GenerationRequest
 from service.domain.matches import Match
+from service.domain.versions import VersionReader, VersionWriter
 
 Progress = Callable[[int], Awaitable[bool]]
 """Told how many probes have been judged; answers whether to go on."""
@@ -31,6 +36,16 @@ class Reading(Protocol):
         ...
 
     @property
+    def bakes(self) -> BakeReader:
+        """The bakes of the snapshot."""
+        ...
+
+    @property
+    def versions(self) -> VersionReader:
+        """The versions of the snapshot."""
+        ...
+
+    @property
     def changes(self) -> ChangeReader:
         """The log up to this transaction."""
         ...
@@ -42,6 +57,16 @@ class Writing(Protocol):
     @property
     def edits(self) -> EditWriter:
         """The edits, to read and to change."""
+        ...
+
+    @property
+    def bakes(self) -> BakeWriter:
+        """The bakes, to read and to change."""
+        ...
+
+    @property
+    def versions(self) -> VersionWriter:
+        """The versions, to read and to add to."""
         ...
 
     @property
@@ -59,6 +84,11 @@ class Recording(Protocol):
     @property
     def evaluations(self) -> EvaluationWriter:
         """The evaluations, to read and to change."""
+        ...
+
+    @property
+    def bakes(self) -> BakeWriter:
+        """The bakes, to read and to change."""
         ...
 
 

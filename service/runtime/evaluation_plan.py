@@ -12,7 +12,7 @@ from random import Random
 
 from editors.evaluation.cases import EDIT, PARAPHRASE, Case, InScope, OutOfScope, Replies
 from editors.evaluation.metrics import METRICS
-from service.domain.edits import Descriptor, Edit, EditKind, normalise
+from service.domain.edits import Descriptor, Edit, normalise
 from service.domain.evaluations import BASE, MEMORY, SERAC, EvaluationCase, EvaluationRequest, Probe
 from service.errors import (
     EditNotFound,
@@ -159,6 +159,19 @@ def _of_edits(request: EvaluationRequest, suites: Suites, in_force: Sequence[Edi
     chosen = in_force if request.edits == _EVERY_EDIT else [by_id[name] for name in dict.fromkeys(request.edits)]
     if not chosen:
         raise NothingToEvaluate("No edit is in force.")
+    cases = cases_of(chosen, suites, apart_from=in_force, seed=request.seed)
+    return cases, {edit.id: edit.descriptor for edit in chosen}
+
+
+def cases_of(edits: Sequence[Edit], suites: Suites, *, apart_from: Sequence[Edit], seed: int) -> tuple[Case, ...]:
+    """What edits should answer and leave alone, by their own words, and a probe set of unrelated questions.
+
+    Args:
+        edits: One case for each.
+        suites: Where the probe set comes from.
+        apart_from: What the probe set must not be about.
+        seed: Draws the probe set.
+    """
     cases = [
         Case(
             id=edit.id,
@@ -167,29 +180,20 @@ def _of_edits(request: EvaluationRequest, suites: Suites, in_force: Sequence[Edi
             out_of_scope=tuple(OutOfScope(prompt, "example") for prompt in edit.descriptor.scope.out_of_scope),
             subject=edit.descriptor.subject,
         )
-        for edit in chosen
+        for edit in edits
     ]
-    probes = _probe_set(suites, in_force, Random(request.seed))
+    probes = _probe_set(suites, apart_from, Random(seed))
     # A case for each: they are independent, and the intervals of figures are those over cases.
     cases += [
         Case(id=f"probe {place}", out_of_scope=(OutOfScope(prompt, PROBE_SET),))
         for place, prompt in enumerate(probes, start=1)
     ]
-    return tuple(cases), {edit.id: edit.descriptor for edit in chosen}
+    return tuple(cases)
 
 
 def _judged(descriptor: Descriptor) -> Iterator[InScope]:
-    """What an edit should answer, where that is a text known beforehand.
-
-    A question's examples are asked for its answer. Of a claim only the claim itself is: what its examples ask is not
-    known. A sentence gives no answer, and an opinion in the right mood can be any.
-    """
-    if descriptor.kind is EditKind.QA:
-        yield InScope(descriptor.prompt, descriptor.target, EDIT)
-        for prompt in descriptor.scope.in_scope:
-            yield InScope(prompt, descriptor.target)
-    elif descriptor.kind is EditKind.FACT:
-        yield InScope(f"True or false: {descriptor.prompt}", descriptor.target, EDIT)
+    for place, (prompt, target) in enumerate(descriptor.answers):
+        yield InScope(prompt, target, PARAPHRASE if place else EDIT)
 
 
 def _probe_set(suites: Suites, in_force: Sequence[Edit], rng: Random) -> list[str]:

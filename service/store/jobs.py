@@ -26,6 +26,8 @@ from service.store.urls import conninfo
 
 EVALUATE = "evaluate"
 """The kind of job that runs an evaluation."""
+BAKE = "bake"
+"""The kind of job that bakes."""
 
 ATTEMPTS = 10
 """How often a job is begun, whatever interrupts it, before it is given up."""
@@ -40,7 +42,7 @@ _CONNECT_SECONDS = 5
 
 _QUEUE = text(
     "SELECT procrastinate_defer_jobs_v1(ARRAY["
-    "ROW(:kind, :kind, 0, NULL, NULL, :arguments, NULL)::procrastinate_job_to_defer_v1])"
+    "ROW(:kind, :kind, 0, :lock, NULL, :arguments, NULL)::procrastinate_job_to_defer_v1])"
 ).bindparams(bindparam("arguments", type_=JSONB))
 
 _log = structlog.get_logger(__name__)
@@ -59,9 +61,12 @@ class Job:
     give_up: Callable[[str, Exception], Awaitable[None]]
 
 
-async def queue_job(connection: AsyncConnection, kind: str, subject_id: str) -> None:
-    """Queue a job in the transaction of `connection`, in the queue of its kind."""
-    await connection.execute(_QUEUE, {"kind": kind, "arguments": {"subject_id": subject_id}})
+async def queue_job(connection: AsyncConnection, kind: str, subject_id: str, *, lock: str | None = None) -> None:
+    """Queue a job in the transaction of `connection`, in the queue of its kind.
+
+    Of the jobs with one `lock`, one is done at a time, whichever workers there are, and in their order.
+    """
+    await connection.execute(_QUEUE, {"kind": kind, "lock": lock, "arguments": {"subject_id": subject_id}})
 
 
 async def work(url: str, jobs: Mapping[str, Job]) -> None:

@@ -11,6 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from service.store.bakes import PostgresBakeReader, PostgresBakeWriter
 from service.store.changes import ChangeLog, PostgresChangeReader
 from service.store.edits import PostgresEditReader, PostgresEditWriter
 from service.store.evaluations import PostgresEvaluationReader, PostgresEvaluationWriter
@@ -18,6 +19,7 @@ from service.store.failures import translated
 from service.store.migrate import code_head
 from service.store.tables import changes
 from service.store.urls import engine_url
+from service.store.versions import PostgresVersionReader, PostgresVersionWriter
 
 WRITE_LOCK = 0x657272617461
 """The advisory lock of writers: "errata" in ASCII."""
@@ -32,6 +34,8 @@ class PostgresReading:
 
     edits: PostgresEditReader
     evaluations: PostgresEvaluationReader
+    bakes: PostgresBakeReader
+    versions: PostgresVersionReader
     changes: PostgresChangeReader
 
 
@@ -40,6 +44,8 @@ class PostgresWriting:
     """One transaction that holds the write lock."""
 
     edits: PostgresEditWriter
+    bakes: PostgresBakeWriter
+    versions: PostgresVersionWriter
     changes: PostgresChangeReader
 
 
@@ -48,6 +54,7 @@ class PostgresRecording:
     """One transaction on what alters no answer."""
 
     evaluations: PostgresEvaluationWriter
+    bakes: PostgresBakeWriter
 
 
 class PostgresStore:
@@ -91,6 +98,8 @@ class PostgresStore:
                 yield PostgresReading(
                     PostgresEditReader(connection),
                     PostgresEvaluationReader(connection),
+                    PostgresBakeReader(connection),
+                    PostgresVersionReader(connection),
                     PostgresChangeReader(connection),
                 )
 
@@ -106,7 +115,12 @@ class PostgresStore:
             async with self._engine.begin() as connection:
                 log = await _take_turn(connection, actor)
                 before = log.revision
-                yield PostgresWriting(PostgresEditWriter(connection, log), PostgresChangeReader(connection))
+                yield PostgresWriting(
+                    PostgresEditWriter(connection, log),
+                    PostgresBakeWriter(connection),
+                    PostgresVersionWriter(connection, log, actor=actor),
+                    PostgresChangeReader(connection),
+                )
                 if log.revision > before:
                     await connection.execute(text("NOTIFY errata_changes"))
 
@@ -119,7 +133,7 @@ class PostgresStore:
         """
         with translated():
             async with self._engine.begin() as connection:
-                yield PostgresRecording(PostgresEvaluationWriter(connection))
+                yield PostgresRecording(PostgresEvaluationWriter(connection), PostgresBakeWriter(connection))
 
     async def migration(self) -> tuple[str | None, str]:
         """The migration the database is at (None for an empty database), and the one the code needs.

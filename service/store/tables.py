@@ -100,3 +100,61 @@ evaluations = Table(
     CheckConstraint("(report IS NOT NULL) = (state = 'done')", name="done_has_a_report"),
     CheckConstraint("(error IS NOT NULL) = (state = 'failed')", name="failed_has_an_error"),
 )
+
+bakes = Table(
+    "bakes",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("request", JSONB, nullable=False),
+    # Ids and revisions as they were resolved when it was asked for.
+    Column("edits", JSONB, nullable=False),
+    Column("base_name", Text, nullable=False),
+    Column("base_fingerprint", Text, nullable=False),
+    Column("parent", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("created_at", TIMESTAMP(timezone=True), nullable=False),
+    Column("started_at", TIMESTAMP(timezone=True)),
+    Column("finished_at", TIMESTAMP(timezone=True)),
+    Column("stage", Text),
+    Column("percent", BigInteger, nullable=False),
+    # The digest that it is about to put, or has put, and that no version names yet.
+    Column("claimed", Text),
+    Column("report", JSONB),
+    Column("version", BigInteger, ForeignKey("versions.number")),
+    Column("error", Text),
+    CheckConstraint("state IN ('queued', 'running', 'done', 'refused', 'failed', 'cancelled')", name="state"),
+    CheckConstraint("(report IS NOT NULL) = (state IN ('done', 'refused'))", name="measured_has_a_report"),
+    CheckConstraint("(version IS NOT NULL) = (state = 'done')", name="done_has_a_version"),
+    CheckConstraint("(error IS NOT NULL) = (state = 'failed')", name="failed_has_an_error"),
+)
+
+# Append-only: a trigger that the migration makes refuses to change or delete a row of the next two.
+versions = Table(
+    "versions",
+    metadata,
+    # Given out under the write lock, without gaps; 0 is the base, which has no row.
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("parent", BigInteger, nullable=False),
+    Column("base_name", Text, nullable=False),
+    Column("base_fingerprint", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("config", JSONB, nullable=False),
+    Column("report", JSONB, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("created_at", TIMESTAMP(timezone=True), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    CheckConstraint("number > parent AND parent >= 0", name="follows_its_parent"),
+)
+
+version_edits = Table(
+    "version_edits",
+    metadata,
+    Column("version", BigInteger, ForeignKey("versions.number"), primary_key=True),
+    Column("place", BigInteger, primary_key=True),
+    Column("edit", BigInteger, ForeignKey("edits.id"), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Index(None, "edit"),
+)

@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.actions import evaluations
+from service.actions import work as actions_work
 from service.actions.services import Services
 from service.domain.evaluations import EvaluationReport, EvaluationRequest, EvaluationState
 from service.errors import EditTooLong, EvaluationEnded, StoreUnavailable
@@ -72,8 +73,8 @@ class SteppedRuntime:
 
 @pytest.fixture
 def services(store, monkeypatch):
-    monkeypatch.setattr(evaluations, "SECONDS_BETWEEN_NOTES", 0.0)
-    return Services(store, SteppedRuntime())
+    monkeypatch.setattr(actions_work, "SECONDS_BETWEEN_NOTES", 0.0)
+    return Services(store, SteppedRuntime(), None, None)
 
 
 @asynccontextmanager
@@ -158,7 +159,7 @@ async def test_an_evaluation_whose_worker_was_killed_is_finished_by_the_next(ser
 
 async def test_the_job_of_a_worker_that_is_alive_is_left_to_it(services, database_url):
     evaluation = await evaluations.submit(services, REQUEST, actor="ann")
-    other = Services(services.store, SteppedRuntime())
+    other = Services(services.store, SteppedRuntime(), None, None)
     async with worker(database_url, jobs(services)):
         await reaches(services, evaluation.id, done=1)
         async with worker(database_url, jobs(other)):
@@ -237,7 +238,7 @@ async def test_progress_that_cannot_be_noted_does_not_end_the_work(services, dat
 
 
 async def test_progress_is_noted_now_and_then_only(services, database_url, monkeypatch):
-    monkeypatch.setattr(evaluations, "SECONDS_BETWEEN_NOTES", 3600.0)
+    monkeypatch.setattr(actions_work, "SECONDS_BETWEEN_NOTES", 3600.0)
     evaluation = await evaluations.submit(services, REQUEST, actor="ann")
     async with worker(database_url, jobs(services)):
         for step in ("go on", "go on", "go on"):
@@ -276,6 +277,7 @@ async def test_a_worker_looks_again_for_a_database_that_was_away(services, datab
         first = await evaluations.submit(services, REQUEST, actor="ann")
         services.runtime.steps.put_nowait("finish")
         await reaches(services, first.id, state=EvaluationState.DONE)
+        await gone(database_url)
         execute(
             database_url,
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "

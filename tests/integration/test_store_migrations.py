@@ -24,7 +24,7 @@ SELECT conrelid::regclass::text, conname::text, pg_get_constraintdef(oid) FROM p
 WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text !~ '^(alembic_version|procrastinate_.*)$'
 UNION ALL
 SELECT tablename::text, indexname::text, indexdef FROM pg_indexes
-WHERE schemaname = 'public' AND tablename !~ '^(alembic_version|procrastinate_.*)$' ORDER BY 1, 2
+WHERE schemaname = 'public' AND tablename !~ '^(alembic_version|procrastinate_.*)$' ORDER BY 1, 2, 3
 """
 OF_PROCRASTINATE = """
 SELECT conname::text, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
@@ -67,7 +67,7 @@ def test_migrations_go_up_down_and_up_again_and_agree_with_the_tables(empty_data
         with engine.begin() as connection:
             step(alembic_config(connection), target)
         left = execute(empty_database_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        assert len(left) == (1 if target == "base" else 8)
+        assert len(left) == (1 if target == "base" else 11)
         functions = execute(empty_database_url, "SELECT 1 FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
         assert bool(functions) == (target == "head")
     with engine.begin() as connection:

@@ -5,8 +5,8 @@ from tests.fakes import ExactRuntime, LostStore, client_of
 
 
 @pytest.fixture
-def services(store):
-    return Services(store=store, runtime=ExactRuntime(store))
+def services(store, baker, artifacts):
+    return Services(store, ExactRuntime(store), baker, artifacts)
 
 
 @pytest.fixture
@@ -30,5 +30,5 @@ def post(client):
 @pytest.fixture
 async def lost(anyio_backend):
     """A client of a service without its database: what it refuses is refused before the database is asked."""
-    async with client_of(Services(store=LostStore(), runtime=ExactRuntime(LostStore()))) as client:
+    async with client_of(Services(LostStore(), ExactRuntime(LostStore()), None, None)) as client:
         yield client

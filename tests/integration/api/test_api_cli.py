@@ -29,7 +29,7 @@ def served(database_url, *, working=False):
 
     async def serve():
         async with PostgresStore(database_url) as store:
-            services = Services(store, ExactRuntime(store))
+            services = Services(store, ExactRuntime(store), None, None)
             servers.append(uvicorn.Server(uvicorn.Config(create_app(services), log_config=None)))
             tasks = [asyncio.create_task(work(database_url, jobs(services)))] if working else []
             await servers[0].serve(sockets=[listener])

@@ -280,7 +280,7 @@ class StuckRuntime(ExactRuntime):
 
 @asynccontextmanager
 async def client_of_stuck(store):
-    async with client_of(Services(store=store, runtime=StuckRuntime(store))) as client:
+    async with client_of(Services(store, StuckRuntime(store), None, None)) as client:
         yield client
 
 

@@ -197,7 +197,7 @@ class BrokenRuntime(ExactRuntime):
 
 
 async def test_an_unexpected_error_is_logged_and_its_internals_kept_back():
-    async with client_of(Services(store=LostStore(), runtime=BrokenRuntime(LostStore()))) as client:
+    async with client_of(Services(LostStore(), BrokenRuntime(LostStore()), None, None)) as client:
         with capture_logs() as logs:
             response = await client.post("/generate", json={"prompt": "a"}, headers={"X-Request-Id": "mine-1"})
     assert_problem(response, 500, "internal-error")
@@ -264,7 +264,7 @@ async def test_a_replica_without_its_database_is_not_ready_and_says_so(lost):
 
 async def test_a_replica_that_lags_behind_the_database_is_not_ready_and_says_so(client, post, store):
     await post(**QA)
-    async with client_of(Services(store=store, runtime=ExactRuntime(store))) as lagging:
+    async with client_of(Services(store, ExactRuntime(store), None, None)) as lagging:
         checks = assert_problem(await lagging.get("/readyz"), 503, "not-ready")["checks"]
     assert checks == {"database": "ok", "migration": "ok", "model": "ok", "memory": "at revision 0 of 1"}
 

@@ -1,0 +1,90 @@
+"""The door of checkpoints: the versions of the model."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+
+from service.actions import checkpoints
+from service.api.bake_bodies import VersionQuery
+from service.api.bake_pages import VersionList, VersionPage, render_version, render_versions
+from service.api.bodies import Door, JsonRoute
+from service.api.problem_documents import problem_responses
+from service.api.tar import TarResponse
+from service.domain.versions import ExportFormat
+from service.errors import (
+    ArtifactDamaged,
+    ArtifactsUnavailable,
+    BaseMismatch,
+    Invalid,
+    NothingToExport,
+    ShuttingDown,
+    StorageFull,
+    StoreUnavailable,
+    VersionNotFound,
+)
+
+router = APIRouter(route_class=JsonRoute, tags=["checkpoints"])
+
+VersionId = Annotated[str, Path(description="Such as v3.")]
+
+_TAR: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The files of the export.",
+        "content": {TarResponse.media_type: {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.get(
+    "/checkpoints",
+    summary="List the versions of the model",
+    responses=problem_responses(Invalid, StoreUnavailable, ShuttingDown),
+)
+async def list_versions(query: Annotated[VersionQuery, Query()], services: Door) -> VersionList:
+    """Newest first, without the failures of their reports; v0, the base, is always the last."""
+    return render_versions(await checkpoints.page(services, limit=query.limit, after=query.after))
+
+
+@router.get(
+    "/checkpoints/{version_id}",
+    summary="Read a version",
+    responses=problem_responses(VersionNotFound, Invalid, StoreUnavailable, ArtifactsUnavailable, ShuttingDown),
+)
+async def read_version(version_id: VersionId, services: Door) -> VersionPage:
+    """What is in it, how it was made and what was measured; its weights are verified on the way."""
+    return render_version(await checkpoints.read(services, version_id))
+
+
+@router.get(
+    "/checkpoints/{version_id}/export",
+    summary="Export a version",
+    status_code=200,  # the response's own class does not say it
+    response_class=TarResponse,
+    responses=_TAR
+    | problem_responses(
+        VersionNotFound,
+        BaseMismatch,
+        Invalid,
+        NothingToExport,
+        StoreUnavailable,
+        ArtifactsUnavailable,
+        ShuttingDown,
+        StorageFull,
+        ArtifactDamaged,
+    ),
+)
+async def export_version(
+    version_id: VersionId,
+    services: Door,
+    kind: Annotated[
+        ExportFormat, Query(alias="format", description="A LoRA adapter for PEFT, or a Hugging Face checkpoint.")
+    ] = ExportFormat.PEFT,
+) -> TarResponse:
+    """A tar archive with a model card, and what PEFT or `AutoModelForCausalLM` loads."""
+    async with AsyncExitStack() as stack:
+        folder = await stack.enter_async_context(checkpoints.export(services, version_id, kind))
+        closing = stack.pop_all()
+    return TarResponse(folder, f"{version_id}-{kind}", closing=closing)
