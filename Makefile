@@ -45,11 +45,17 @@ demo: $(INSTALLED) ## Train everything in demo/ again and write its cards (some 
 	$(BIN)/python -m demo.scope.pairs --output runs/scope/pairs.jsonl --size 300000 --seed 1 $(SHARED)
 	$(BIN)/errata train scope runs/scope/pairs.jsonl --output demo/scope/classifier.safetensors \
 		--steps 3000 --batch-size 64 --rank 64 --false-positives 0.03
+	mkdir -p runs/mend
+	$(BIN)/python -m demo.mend_cases --output runs/mend/cases.jsonl
+	$(BIN)/errata train mend runs/mend/cases.jsonl --output demo/mend/mend.safetensors --steps 1700
 
 benchmark: $(INSTALLED) ## Measure what docs/benchmarks claims, and write it there
 	$(BIN)/python -m benchmarks.hot_fixes
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.scope
 	$(BIN)/python -m benchmarks.serac
+	$(BIN)/python -m benchmarks.decisions
+	$(BIN)/python -m benchmarks.mend
+	$(BIN)/python -m benchmarks.readme
 
 .PHONY: help install serve test check demo benchmark

@@ -35,7 +35,7 @@ _WORK = Work(
     whole=(*_COMMON, as_text(bakes.c.report, "report")),
     short=(*_COMMON, as_text(without(bakes.c.report, {"failures": []}), "report")),
     read=bake_of,
-    begun={"stage": None, "percent": 0, "claimed": None},
+    begun={"stage": None, "percent": 0},  # what it has claimed stays so: its first worker may be slow, and not dead
 )
 
 

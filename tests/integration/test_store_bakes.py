@@ -148,7 +148,7 @@ async def test_a_bake_whose_worker_was_killed_starts_again_from_the_beginning(st
         again = await recording.bakes.start(bake.id)
     assert (again.state, again.stage, again.percent) == (BakeState.RUNNING, None, 0)
     async with store.recording() as recording:
-        assert await recording.bakes.artifacts() == (set(), set())
+        assert await recording.bakes.artifacts() == (set(), {OTHER.digest})
 
 
 @pytest.mark.parametrize("end", ["finish", "refuse", "fail", "cancel"])
