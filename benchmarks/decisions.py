@@ -24,16 +24,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 import demo
+from benchmarks.memories import CANDIDATES
 from benchmarks.report import write
 from demo.facts import load_world
+from editors.serac.cross_encoder import load_scope
 from editors.serac.encoder import SentenceEncoder
-from editors.serac.scope import ScopeClassifier, ScopePair, SimilarityScope
+from editors.serac.scope import ScopeClassifier, ScopePair
 from service.domain.edits import Descriptor, Edit, EditState, Embeddings, StoredEdit
 from service.runtime.decisions import Decisions
 from service.runtime.live_memory import LiveMemory
 from service.runtime.owner import Owner
 
-CANDIDATES = 8
 FACTS = 2000
 CLIENTS = 32
 EDITS_AT_ONCE = 10_000
@@ -124,7 +125,7 @@ def ask_about_facts(encoder: SentenceEncoder, rng: Random) -> Questions:
 
 def measure(encoder: TimedEncoder, questions: Questions, count: int, requests: int, seconds: float) -> dict[str, Any]:
     """Fill a memory with so many edits and ask it."""
-    scope = TimedScope(SimilarityScope.load(demo.SCOPE_CLASSIFIER))
+    scope = TimedScope(load_scope(demo.SCOPE_CLASSIFIER))
     before = resident_bytes()
     memory = LiveMemory(encoder, scope, candidates=CANDIDATES, threshold=None)
     for edits in made(encoder.fingerprint, questions, count):
@@ -235,7 +236,13 @@ def resident_bytes() -> int:
 def report(figures: dict[str, dict[str, Any]]) -> None:
     """Write the table."""
     stages = list(Stages().__dict__)
-    header = ["edits", *(f"{stage}, ms p50 / p95" for stage in stages), "decisions/s", "bytes/edit", "recall@8"]
+    header = [
+        "edits",
+        *(f"{stage}, ms p50 / p95" for stage in stages),
+        "decisions/s",
+        "bytes/edit",
+        f"recall@{CANDIDATES}",
+    ]
     lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
     for count, row in figures.items():
         times = [f"{row['ms'][stage][0]:.1f} / {row['ms'][stage][1]:.1f}" for stage in stages]
@@ -243,7 +250,10 @@ def report(figures: dict[str, dict[str, Any]]) -> None:
         lines.append("| " + " | ".join([f"{int(count):,}", *times, *rest]) + " |")
     load = os.getloadavg()[0]
     lines += ["", f"decisions/s: {CLIENTS} clients asking at once, embedded together as they queue. bytes/edit: beyond"]
-    lines += ["its text, of resident memory. recall@8: of the 8 nearest edits that comparing with every one finds."]
+    lines += [
+        f"its text, of resident memory. recall@{CANDIDATES}: of as many nearest edits as comparing with every one"
+    ]
+    lines += ["finds. All of them are read by the classifier: what is asked is near to many edits."]
     lines += [f"Load of the machine at the end: {load:.1f}."]
     write("decisions", "The time of a scope decision", lines, figures)
 
