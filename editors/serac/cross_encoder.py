@@ -134,8 +134,9 @@ class CrossEncoder:
         model = PairModel(folder).requires_grad_(requires_grad=False)
         adapter.check_encoder(fingerprint(folder), model.width)
         merge(adapter, model)
-        model.to(torch.device(device))
-        int8 = model.encoder.device.type == "cpu" and multiplies_int8()
+        self._device = torch.device(device)
+        model.to(self._device)
+        int8 = self._device.type == "cpu" and multiplies_int8()
         self._encoder = PackedEncoder(model.encoder, linear or (Int8Linear if int8 else FullLinear))
         self._inner, self._outer = (FullLinear(layer) for layer in model.head if isinstance(layer, nn.Linear))
         self._scale, self._shift = adapter.scale, adapter.shift
@@ -151,15 +152,17 @@ class CrossEncoder:
     def logits(self, pairs: Sequence[Pair]) -> NDArray[np.float64]:
         """What the model says before calibration, [len(pairs)]."""
         rows, owners = self._tokenizer.rows(pairs)
-        highest = np.full(len(pairs), -np.inf)
+        pooled = torch.empty(len(rows), 2 * self._encoder.width, device=self._device)
         for read, hidden in self._encoder.read([self._tokenizer.tokens(row) for row in rows]):
-            np.maximum.at(highest, [owners[i] for i in read], self._head(hidden).cpu().numpy())
+            pooled[read] = torch.cat([hidden[:, 0], hidden.mean(dim=1)], dim=-1)
+        highest = np.full(len(pairs), -np.inf)
+        if rows:
+            np.maximum.at(highest, owners, self._head(pooled).cpu().numpy())
         return highest
 
     @torch.inference_mode()
-    def _head(self, hidden: Tensor) -> Tensor:
-        """Logits [b] of rows [b, t, width]; as in `PairModel`."""
-        pooled = torch.cat([hidden[:, 0], hidden.mean(dim=1)], dim=-1)
+    def _head(self, pooled: Tensor) -> Tensor:
+        """Logits [b] of rows pooled to [b, 2 * width]; as in `PairModel`."""
         return self._outer(self._inner(pooled).tanh()).squeeze(-1)
 
 

@@ -67,7 +67,8 @@ class SentenceEncoder:
         windows, owners = self._windows(texts)
         embedded = np.empty((len(windows), self.width), dtype=np.float32)
         for read, states in self._model.read([(window, len(window)) for window in windows]):
-            embedded[read] = torch.nn.functional.normalize(states.mean(dim=1), dim=-1).cpu().numpy()
+            embedded[read] = states.mean(dim=1).cpu().numpy()
+        embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
         np.add.at(vectors, np.array(owners, dtype=np.intp), embedded)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

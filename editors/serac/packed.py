@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from editors.serac.linear import Linear
 
-_TOKENS_AT_ONCE = 256
-"""As many keep a CPU's arithmetic busy; what they need between two layers still fits in its cache."""
+_TOKENS_AT_ONCE = 512
+"""As many keep a CPU's cores busy; what they need between two layers still fits in its cache."""
 _TOKENS_AT_ONCE_ELSEWHERE = 16_384
 
 Tokens = tuple[list[int], int]
