@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from benchmarks.cases import UNTRAINED
 from benchmarks.estimates import cell, plain, share, widened
 from benchmarks.report import write
 from editors.evaluation.cases import EDIT, PARAPHRASE
@@ -17,15 +18,12 @@ from editors.evaluation.records import GENERATED, TEACHER_FORCED, Mode, Record
 from editors.evaluation.success import disagreed
 from editors.evaluation.text import answers
 
-UNTRAINED = "untrained phrasing"
-"""Form of the in-scope probes in words that the base was not trained on, nor the editor."""
 PAPER: Final[Mapping[int, tuple[float, float]]] = MappingProxyType(
     {1: (0.98, 0.002), 5: (0.97, 0.005), 25: (0.89, 0.011), 75: (0.78, 0.011), 125: (0.67, 0.012)}
 )
 """ES and drop in accuracy of MEND by edits in a batch (Mitchell et al. 2022a, table 5; zsRE, BART-base)."""
 
 _MODES: tuple[Mode, ...] = (GENERATED, TEACHER_FORCED)
-_MEBIBYTE = 2**20
 _WHAT = (
     "Edits of the drift set by {} ({:.1f} MB), whose training saw none of its subjects. ES is the share of in-scope "
     "probes answered by the new value, DD that of out-of-scope probes whose answer changed; 95% intervals by the "
@@ -34,10 +32,6 @@ _WHAT = (
 _PAPERS = (
     "Drop in accuracy is what the paper calls drawdown. Its figures are of other data and another base (zsRE, "
     "BART-base, teacher-forced), and of an editor trained for each number of edits; here one editor serves all."
-)
-_TIMES = (
-    "An edit made and installed. The random model's editor is untrained, so that no edit holds and all steps of "
-    "settling are taken: the most that an edit takes."
 )
 
 
@@ -84,33 +78,12 @@ class Batches:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What an edit takes.
-
-    Attributes:
-        model: Its name.
-        parameters: Of the model.
-        seconds: Median of an edit made and installed.
-        slowest: The longest.
-        processor_seconds: Median of the time that processors worked on it, all of them together.
-        bytes: Most memory held beyond that of the loaded model.
-    """
-
-    model: str
-    parameters: int
-    seconds: float
-    slowest: float
-    processor_seconds: float
-    bytes: int
-
-
-def publish(settled: Sequence[Batches], alone: Sequence[Batches], costs: Sequence[Cost], editor: Path) -> None:
+def publish(settled: Sequence[Batches], alone: Sequence[Batches], editor: Path) -> None:
     """Write docs/benchmarks/mend.md and .json."""
-    write("mend", "MEND", render(settled, alone, costs, editor), figures(settled, alone, costs, editor))
+    write("mend", "MEND", render(settled, alone, editor), figures(settled, alone, editor))
 
 
-def render(settled: Sequence[Batches], alone: Sequence[Batches], costs: Sequence[Cost], editor: Path) -> list[str]:
+def render(settled: Sequence[Batches], alone: Sequence[Batches], editor: Path) -> list[str]:
     """The tables, in Markdown."""
     return [
         _WHAT.format(editor.name, editor.stat().st_size / 1e6),
@@ -126,29 +99,15 @@ def render(settled: Sequence[Batches], alone: Sequence[Batches], costs: Sequence
         "Out-of-scope answers that changed, freely generated, of settled edits:",
         "",
         *_forms(settled),
-        "",
-        _TIMES,
-        "",
-        "| model | parameters | seconds, median | slowest | of a processor | memory beyond the model |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *(
-            f"| {cost.model} | {cost.parameters / 1e6:.0f} million | {cost.seconds:.3f} | {cost.slowest:.3f} | "
-            f"{cost.processor_seconds:.3f} | "
-            f"{cost.bytes / _MEBIBYTE:.0f} MiB |"
-            for cost in costs
-        ),
     ]
 
 
-def figures(
-    settled: Sequence[Batches], alone: Sequence[Batches], costs: Sequence[Cost], editor: Path
-) -> dict[str, Any]:
+def figures(settled: Sequence[Batches], alone: Sequence[Batches], editor: Path) -> dict[str, Any]:
     """The same for programs."""
     return {
         "editor_bytes": editor.stat().st_size,
         "settled": {str(own.size): _figures(own) for own in settled},
         "step_alone": {str(own.size): _figures(own) for own in alone},
-        "costs": [asdict(cost) for cost in costs],
     }
 
 

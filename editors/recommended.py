@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from editors.errors import StatisticsNotFound
+from editors.method import Method
 from editors.model.loading import BaseModel
 
 _SUFFIX = ".settings.json"
@@ -35,6 +39,25 @@ def recommended(base: BaseModel, method: str, folders: Sequence[Path]) -> dict[s
         if model == base.fingerprint and method in settings:
             return settings[method]
     return {}
+
+
+def config_for(base: BaseModel, method: Method[Any], folders: Sequence[Path], **given: Any) -> Any:
+    """A method's config: what is given, then what is recommended for the base, then the method's defaults.
+
+    Args:
+        base: The model to edit.
+        method: Whose config it is.
+        folders: Assets.
+        given: Settings by name.
+
+    Raises:
+        StatisticsNotFound: A file of settings is damaged.
+        ValueError: A setting is unknown or makes no sense.
+    """
+    settings = {**recommended(base, method.name, folders), **given}
+    if unknown := settings.keys() - {field.name for field in fields(method.config)}:
+        raise ValueError(f"{method.name} has no setting {min(unknown)!r}")
+    return TypeAdapter(method.config).validate_python(settings)
 
 
 def _read(file: Path) -> tuple[str, dict[str, dict[str, Any]]]:

@@ -98,7 +98,7 @@ async def _beside(*work: Coroutine[None, None, None]) -> AsyncIterator[None]:
 def _assets(settings: Settings) -> list[Path]:
     """Folders with key statistics and trained editors."""
     own = settings.assets or settings.data_dir / "assets"
-    return [own] if settings.base_model else [own, demo.MEND.parent]
+    return [own] if settings.base_model else [own, demo.MEND.parent, demo.STATISTICS]
 
 
 def _load(settings: Settings, builder: Executor) -> tuple[BaseModel, BaseModel | None, LiveMemory]:

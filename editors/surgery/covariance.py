@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -28,7 +30,7 @@ from editors.surgery.trace import captured
 
 _SUFFIX = ".covariance.safetensors"
 _UNFINISHED = ".unfinished"
-_FORMAT = "errata-covariance-1"
+_FORMAT = "errata-covariance-2"
 _TEXTS_PER_BATCH = 16
 _BATCHES_PER_CHECKPOINT = 50
 
@@ -144,10 +146,9 @@ def collect(
     if done.exists():
         return load(done)
     unfinished = done.with_name(done.name + _UNFINISHED)
-    total = _summed(base, key, chosen, unfinished, dtype=dtype, progress=progress)
-    _write(done, total)
+    _write(done, _summed(base, key, chosen, unfinished, dtype=dtype, progress=progress))
     unfinished.unlink(missing_ok=True)
-    return total
+    return load(done)
 
 
 def load(path: Path) -> KeyCovariance:
@@ -215,9 +216,27 @@ def _resumed(base: BaseModel, key: CovarianceKey, checkpoint: Path, dtype: torch
 def _keys(base: BaseModel, model: PreTrainedModel, site: str, texts: Sequence[str]) -> Tensor:
     """What the module reads at every token of the texts: [tokens, in], in the model's dtype."""
     batch = Batch.of(base, [base.tokenizer(text)["input_ids"][: base.context_length] for text in texts])
-    with captured(model, site, batch.occupied) as seen:
+    with captured(model, site, batch.occupied) as seen, _ending_at(model, site), suppress(_Reached):
         batch.run(model)
     return seen.input
+
+
+class _Reached(Exception):
+    """The pass has come as far as it is needed."""
+
+
+@contextmanager
+def _ending_at(model: PreTrainedModel, site: str) -> Iterator[None]:
+    """Let a pass end with a module: the layers above have nothing to add to what it read."""
+
+    def end(*_: object) -> None:
+        raise _Reached
+
+    handle = model.get_submodule(site).register_forward_hook(end)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _sample(texts: Sequence[str], sample: int | None, seed: int) -> list[str]:
@@ -243,7 +262,8 @@ def _write(path: Path, covariance: KeyCovariance, *, read: int | None = None) ->
         "read": str(covariance.key.sample if read is None else read),
     }
     partial = path.with_name(path.name + ".writing")
-    save_file({"total": covariance.total.cpu()}, partial, metadata=header)
+    rows, columns = torch.tril_indices(*covariance.total.shape)  # of a symmetric matrix, half says all
+    save_file({"lower": covariance.total.cpu()[rows, columns]}, partial, metadata=header)
     partial.replace(path)
 
 
@@ -254,4 +274,14 @@ def _read(path: Path) -> tuple[KeyCovariance, int]:
         if header["format"] != _FORMAT:
             raise ValueError(f"its format is {header['format']!r}, not {_FORMAT!r}")
         key = CovarianceKey(**json.loads(header["key"]))
-        return KeyCovariance(key=key, total=file.get_tensor("total"), keys=int(header["keys"])), int(header["read"])
+        total = _symmetric(file.get_tensor("lower"))
+        return KeyCovariance(key=key, total=total, keys=int(header["keys"])), int(header["read"])
+
+
+def _symmetric(lower: Tensor) -> Tensor:
+    """The symmetric matrix [n, n] of a lower triangle, row by row: [n (n + 1) / 2]."""
+    width = (math.isqrt(8 * len(lower) + 1) - 1) // 2
+    rows, columns = torch.tril_indices(width, width)
+    whole = torch.empty(width, width, dtype=lower.dtype)
+    whole[rows, columns] = whole[columns, rows] = lower
+    return whole

@@ -31,10 +31,12 @@ class Lookup:
 
     Attributes:
         ids: Its tokens, special tokens included.
-        token: Index of the subject's last token among them.
+        first: Index of the subject's first token among them.
+        token: Index of the subject's last token.
     """
 
     ids: list[int]
+    first: int
     token: int
 
 
@@ -60,7 +62,7 @@ def find_subject(prompt: str) -> str:
 
 
 def locate(tokenizer: PreTrainedTokenizerBase, text: str, subject: str) -> Lookup:
-    """Encode a text and find its subject's last token, by character offsets.
+    """Encode a text and find its subject's first and last token, by character offsets.
 
     Where the text names the subject more than once, the last time counts: what was written before a prompt does not
     hide the prompt's own.
@@ -74,7 +76,7 @@ def locate(tokenizer: PreTrainedTokenizerBase, text: str, subject: str) -> Looku
     inside = [i for i, (first, last) in enumerate(offsets) if first < end and last > start and last > first]
     if not inside:
         raise SubjectNotFound(f"The subject {subject!r} has no token in {text!r}.", hint="Give a subject with letters.")
-    return Lookup(list(encoded["input_ids"]), inside[-1])
+    return Lookup(list(encoded["input_ids"]), inside[0], inside[-1])
 
 
 def target_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> list[int]:

@@ -24,26 +24,26 @@ class Capture:
 
     def __init__(self, places: Tensor | None = None) -> None:
         self._places = places
-        self._seen: tuple[Tensor, Tensor] | None = None
+        self._read: Tensor | None = None
+        self._written: Tensor | None = None
 
     @property
     def input(self) -> Tensor:
-        """[places, width], in the model's dtype."""
-        return self._both()[0]
+        """[places, width], in the model's dtype; of a module that is given it by position, as linear ones are."""
+        return _run(self._read)
 
     @property
     def output(self) -> Tensor:
         """[places, width], in the model's dtype."""
-        return self._both()[1]
-
-    def _both(self) -> tuple[Tensor, Tensor]:
-        if self._seen is None:
-            raise RuntimeError("the module has not run within the `with` block yet")
-        return self._seen
+        return _run(self._written)
 
     def _hook(self, _module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        read, written = _rows(inputs[0]), _rows(_first(output))
-        self._seen = (read, written) if self._places is None else (read[self._places], written[self._places])
+        self._read = self._at_places(inputs[0]) if inputs else None
+        self._written = self._at_places(_first(output))
+
+    def _at_places(self, activation: Tensor) -> Tensor:
+        rows = _rows(activation)
+        return rows if self._places is None else rows[self._places]
 
 
 @contextmanager
@@ -125,6 +125,12 @@ def _hooked(register: Callable[[], RemovableHandle]) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def _run(seen: Tensor | None) -> Tensor:
+    if seen is None:
+        raise RuntimeError("the module has not run within the `with` block yet")
+    return seen
 
 
 def _first(output: Any) -> Tensor:

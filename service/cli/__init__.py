@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from service import __version__
-from service.cli import edits, evaluations, generations, matches, serving, smoke, training
+from service.cli import edits, evaluations, generations, matches, serving, smoke, stats, trace, training
 
 app = typer.Typer(name="errata", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command("serve")(serving.serve)
@@ -21,6 +21,8 @@ app.command("match")(matches.match)
 app.command("eval")(evaluations.evaluate)
 app.command("smoke")(smoke.smoke)
 app.add_typer(training.app, name="train")
+app.command("stats")(stats.stats)
+app.command("trace")(trace.trace)
 
 
 def main() -> None:

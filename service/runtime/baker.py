@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -25,6 +26,7 @@ from editors.evaluation.records import Record
 from editors.evaluation.subjects import ModelSubject
 from editors.model.loading import BaseModel
 from editors.model.views import view
+from editors.recommended import recommended
 from editors.surgery.verify import refuse_non_finite
 from service.domain.bake_plans import BakePlan, BakeProgress, LeftOut
 from service.domain.bakes import BakeReport, BakeRequest, Stage
@@ -113,7 +115,13 @@ class ModelBaker:
             await self._owner.run(write_export, self._base, version, file, kind, folder)
 
     async def _preparation(self, request: BakeRequest, edits: Sequence[Edit]) -> Preparation:
-        return await asyncio.to_thread(preparation_of, self._base, request, edits, self._suites)
+        return await asyncio.to_thread(self._prepared, request, edits)
+
+    def _prepared(self, request: BakeRequest, edits: Sequence[Edit]) -> Preparation:
+        """What a request comes to; what it leaves out of the config is as recommended for the base."""
+        with _translated():
+            advised = recommended(self._base, request.method, self._assets)
+        return preparation_of(self._base, replace(request, config={**advised, **request.config}), edits, self._suites)
 
     async def _prepare(self, preparation: Preparation, progress: BakeProgress) -> Delta | None:
         """The delta; None when told to stop, which takes effect at the method's next pass."""

@@ -34,11 +34,17 @@ class RomeConfig:
         prefixes: (tokens, texts): how many sampled texts of which length stand before the prompt, besides none.
         steps: Most steps of Adam for v*.
         learning_rate: Of Adam.
-        stop_loss: Loss at which v* is good enough.
+        stop_loss: Mean negative log-likelihood of a target's token at which v* is good enough.
         kl_factor: Weight of the KL term on "{subject} is a".
         weight_decay: Weight of ||delta|| / ||v_0||^2, delta being v* - v_0.
         clamp: ||delta|| is kept within this many ||v_0||.
         ridge: Added to C's diagonal, relative to its mean.
+        all_forms: Average k* over the forms of the subject as well, with equal weights: a text that begins with it may
+            have another last token for it than the prompt, and so another key.
+        whole_change: Choose v* by what the edited matrix does at every token of a prompt from the subject on, and not
+            at the subject's last token alone (eq. 4). In a small model keys are alike, and what an edit adds at the
+            tokens around its subject can undo it.
+        ends_answer: Train the token that ends an answer after the target as well, for a model that answers and stops.
         original_keys: Mix the averaged key and the bare prompt's in the update as the authors' code does, which can
             disable the model (Gupta et al. 2024, r-ROME); by default the averaged key stands everywhere.
         seed: Of the prefixes.
@@ -53,6 +59,9 @@ class RomeConfig:
     weight_decay: float = 0.5
     clamp: float = 4.0
     ridge: float = 1e-4
+    all_forms: bool = False
+    whole_change: bool = False
+    ends_answer: bool = False
     original_keys: bool = False
     seed: int = 0
 

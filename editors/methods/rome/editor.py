@@ -14,8 +14,9 @@ from editors.errors import SubjectNotFound
 from editors.method import EditRequest, origin
 from editors.methods.rome.config import RomeConfig
 from editors.methods.rome.k_star import associate
-from editors.methods.rome.update import rank_one
-from editors.methods.rome.v_star import Objective, v_star
+from editors.methods.rome.update import direction, rank_one
+from editors.methods.rome.v_star import Objective, Reach, v_star
+from editors.model.generation import end_tokens
 from editors.model.loading import BaseModel
 from editors.surgery import covariance
 from editors.surgery.sampling import sampled_texts
@@ -49,18 +50,20 @@ class Rome:
             StatisticsNotFound: No folder holds the covariance of this model at this layer.
             NonFiniteEdit: An edit came out infinite or undefined.
             IneffectiveEdit: With all edits in place, a target is no likelier than before.
-            ValueError: There are no requests, or the model has no such layer.
+            ValueError: There are no requests, or the model has no such layer, or no token that ends an answer where one
+                is to be trained.
         """
         if not requests:
             raise ValueError("there is nothing to edit without requests")
-        path = base.anatomy.within(config.layer_of(base.model.config), base.anatomy.mlp_out)
+        layer = config.layer_of(base.model.config)
+        path = base.anatomy.within(layer, base.anatomy.mlp_out)
         requests = [_with_subject(request) for request in requests]
         factor = covariance.find(base, path, assets).factor(config.ridge)
         prefixes = ["", *(f"{text}. " for text in sampled_texts(base, config.prefixes, seed=config.seed))]
         delta = Delta(base=base.fingerprint, changes={})
         for request in requests:
             edited = install(base, delta).requires_grad_(requires_grad=False)
-            change = _edit(base, edited, path, request, prefixes, factor, config)
+            change = _edit(base, edited, layer, request, prefixes, factor, config)
             delta = compose([delta, change])
             refuse_non_finite(delta)
         verify(base, delta, requests)
@@ -70,26 +73,45 @@ class Rome:
 def _edit(
     base: BaseModel,
     edited: PreTrainedModel,
-    path: str,
+    layer: int,
     request: EditRequest,
     prefixes: Sequence[str],
     factor: Tensor,
     config: RomeConfig,
 ) -> Delta:
     """One request's change to the model as it is with the edits so far."""
-    subject = request.subject or ""
+    subject, path = request.subject or "", base.anatomy.within(layer, base.anatomy.mlp_out)
     lookups = [locate(base.tokenizer, prefix + request.prompt, subject) for prefix in prefixes]
-    target = target_ids(base.tokenizer, request.prompt, request.target)
-    objective = Objective.of(base, lookups, target, _essence(base, subject))
-    now = associate(base, edited, path, lookups)
+    essence = locate(base.tokenizer, f"{subject} is a", subject)  # what it is should stay
+    target = [*target_ids(base.tokenizer, request.prompt, request.target), *_end(base, config)]
+    now = associate(base, edited, path, [lookups, *_other_forms(base, subject, prefixes, lookups, config)])
     k, v = (now.k_bare, now.v_bare) if config.original_keys else (now.k_star, now.v)
-    residual = v_star(edited, path, objective, v, config) - v
-    return Delta(base=base.fingerprint, changes={f"{path}.weight": rank_one(factor, now.k_star, k, residual)})
+    along = direction(factor, now.k_star)
+    reach = Reach(along, k) if config.whole_change else None
+    objective = Objective.of(base, edited, layer, lookups, target, essence, reach)
+    residual = v_star(objective, v, config) - v
+    return Delta(base=base.fingerprint, changes={f"{path}.weight": rank_one(along, k, residual)})
 
 
-def _essence(base: BaseModel, subject: str) -> Lookup:
-    """The prompt whose continuation says what kind of thing the subject is, and should go on saying it."""
-    return locate(base.tokenizer, f"{subject} is a", subject)
+def _other_forms(
+    base: BaseModel, subject: str, prefixes: Sequence[str], lookups: Sequence[Lookup], config: RomeConfig
+) -> list[list[Lookup]]:
+    """The subject by itself where it ends in another token than in the prompt, by that token."""
+    known = {lookup.ids[lookup.token] for lookup in lookups}
+    forms: dict[int, list[Lookup]] = {}
+    for prefix in prefixes if config.all_forms else ():
+        alone = locate(base.tokenizer, prefix + subject, subject)
+        if alone.ids[alone.token] not in known:
+            forms.setdefault(alone.ids[alone.token], []).append(alone)
+    return list(forms.values())
+
+
+def _end(base: BaseModel, config: RomeConfig) -> list[int]:
+    """The token that ends an answer, where it is trained."""
+    ends = end_tokens(base.model)
+    if config.ends_answer and not ends:
+        raise ValueError(f"ends_answer is set, and {base.name} has no token that ends an answer")
+    return ends[:1] if config.ends_answer else []
 
 
 def _with_subject(request: EditRequest) -> EditRequest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -18,7 +19,7 @@ class Association:
     """What the edited module does at the subject's last token before the edit.
 
     Attributes:
-        k_star: The key averaged over the prefixes, the bare prompt among them: [in].
+        k_star: The key averaged over the prefixes, the bare prompt among them, and over forms: [in].
         v: What the module writes for it: [out].
         k_bare: The key of the bare prompt: [in].
         v_bare: What the module writes for it: [out].
@@ -30,8 +31,8 @@ class Association:
     v_bare: Tensor
 
 
-def associate(base: BaseModel, model: PreTrainedModel, path: str, lookups: Sequence[Lookup]) -> Association:
-    """Compute keys and values with the edits so far.
+def associate(base: BaseModel, model: PreTrainedModel, path: str, forms: Sequence[Sequence[Lookup]]) -> Association:
+    """Compute keys and values with the edits so far: means over what comes before, and then over the subject's forms.
 
     The module is linear, so what it writes for the mean key is the mean of what it writes for the keys.
 
@@ -39,10 +40,11 @@ def associate(base: BaseModel, model: PreTrainedModel, path: str, lookups: Seque
         base: Whose tokens they are.
         model: The base with the edits so far, as a view.
         path: Of the module to edit.
-        lookups: The prompt, first bare and then after each prefix.
+        forms: For each form of the subject, texts with it; the first is the bare prompt.
 
     Raises:
         ContextExceeded: A prompt is longer than the base's context.
     """
-    keys, values = keys_and_values(base, model, path, lookups)
-    return Association(keys.mean(dim=0), values.mean(dim=0), keys[0], values[0])
+    found = [keys_and_values(base, model, path, lookups) for lookups in forms]
+    k_star, v = (torch.stack([one[i].mean(dim=0) for one in found]).mean(dim=0) for i in (0, 1))
+    return Association(k_star, v, found[0][0][0], found[0][1][0])

@@ -12,10 +12,24 @@ from transformers import PreTrainedModel
 
 from editors.errors import NonFiniteEdit
 from editors.methods.rome.config import RomeConfig
+from editors.methods.rome.update import shares
 from editors.model.loading import BaseModel
-from editors.surgery.batch import Targets
+from editors.surgery.tails import Tails
 from editors.surgery.tokens import Lookup
-from editors.surgery.trace import added
+from editors.surgery.trace import added, captured
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reach:
+    """Which tokens an edit reaches, and how: as the rank-one change of a matrix would, for any key.
+
+    Attributes:
+        direction: C^-1 k*: [in].
+        k: The key that the change is scaled by: [in].
+    """
+
+    direction: Tensor
+    k: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,46 +37,93 @@ class Objective:
     """Everything that the loss reads: rows of prompts with their target, and one last row, "{subject} is a".
 
     Attributes:
-        targets: The rows; the last has an empty target.
-        subjects: The places of the subject's last token, one a row: [rows].
-        essence: The place of the last row's last token: [1].
+        model: The base with the edits so far, as a view without gradients of its own.
+        path: Of the module to edit.
+        tails: The rows, from the first token that the edit reaches.
+        places: Of the tokens before each of the targets' tokens, and of the last row's last token: [target tokens + 1].
+        ids: The targets' tokens: [target tokens].
+        reached: Places that the edit reaches: [reached].
+        shares: Of delta, how much each of them gets: [reached].
+        unedited: Log-probabilities of what follows the last row without the edit: [1, vocabulary].
     """
 
-    targets: Targets
-    subjects: Tensor
-    essence: Tensor
+    model: PreTrainedModel
+    path: str
+    tails: Tails
+    places: Tensor
+    ids: Tensor
+    reached: Tensor
+    shares: Tensor
+    unedited: Tensor
 
     @classmethod
-    def of(cls, base: BaseModel, lookups: Sequence[Lookup], target: Sequence[int], essence: Lookup) -> Objective:
-        """Put together prompts, their target's tokens, and the prompt whose answer should stay.
+    def of(
+        cls,
+        base: BaseModel,
+        model: PreTrainedModel,
+        layer: int,
+        lookups: Sequence[Lookup],
+        target: Sequence[int],
+        essence: Lookup,
+        reach: Reach | None,
+    ) -> Objective:
+        """Put together prompts, their target's tokens, and the prompt whose answer should stay; run once what can be.
+
+        Args:
+            base: Whose tokens and context they are.
+            model: The base with the edits so far, as a view without gradients of its own.
+            layer: Index of the layer to edit.
+            lookups: The prompt, bare and after each prefix.
+            target: Tokens.
+            essence: "{subject} is a".
+            reach: How the edit reaches the tokens from the subject on; None, and it reaches the subject's last alone.
 
         Raises:
             ContextExceeded: A prompt is too long with its target.
         """
-        targets = Targets.of(base, [*((lookup.ids, target) for lookup in lookups), (essence.ids, ())])
-        batch = targets.batch
+        rows = [*((lookup, target) for lookup in lookups), (essence, ())]
+        starts = [lookup.token if reach is None else lookup.first for lookup, _ in rows]
+        tails = Tails.of(base, model, [[*lookup.ids, *ids] for lookup, ids in rows], starts, layer)
+        before = [
+            tails.place([len(lookup.ids) - 1 + n for lookup, _ in rows])[:-1] for n in range(len(target))
+        ]  # [target] of [rows]
+        places = torch.cat([*before, tails.place([len(lookup.ids) - 1 for lookup, _ in rows])[-1:]])
+        path = base.anatomy.within(layer, base.anatomy.mlp_out)
+        with torch.no_grad(), captured(model, path) as seen:
+            unedited = tails.log_probabilities(model, places)[-1:]
+        subjects = tails.place([lookup.token for lookup, _ in rows])
         return cls(
-            targets,
-            batch.place([lookup.token for lookup in (*lookups, essence)]),
-            batch.place([*[0] * len(lookups), len(essence.ids) - 1])[-1:],
+            model=model,
+            path=path,
+            tails=tails,
+            places=places,
+            ids=torch.tensor(target, device=base.device).repeat_interleave(len(lookups)),
+            reached=subjects if reach is None else tails.occupied,
+            shares=torch.ones(len(subjects), device=base.device)
+            if reach is None
+            else shares(reach.direction, seen.input[tails.occupied], reach.k),
+            unedited=unedited,
         )
 
-    def measure(self, model: PreTrainedModel) -> tuple[Tensor, Tensor]:
-        """Mean negative log-likelihood of a target's token, and log-probabilities of what follows the essence."""
-        places = torch.cat([self.targets.places, self.essence])
-        log_probabilities = self.targets.batch.log_probabilities(model, places)
-        own = log_probabilities[:-1].gather(1, self.targets.ids[:, None])
-        return -own.mean(), log_probabilities[-1:]
+    def measure(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """What an edit does by which the module writes delta [out] more at the subject's last token.
+
+        Returns:
+            Mean negative log-likelihood of a target's token, and KL(edited || unedited) on the last row.
+        """
+        with added(self.model, self.path, self.reached, self.shares[:, None] * delta):
+            log_probabilities = self.tails.log_probabilities(self.model, self.places)
+        own = log_probabilities[:-1].gather(1, self.ids[:, None])
+        kl = kl_div(self.unedited, log_probabilities[-1:], log_target=True, reduction="batchmean")
+        return -own.mean(), kl
 
 
-def v_star(model: PreTrainedModel, path: str, objective: Objective, v_0: Tensor, config: RomeConfig) -> Tensor:
+def v_star(objective: Objective, v_0: Tensor, config: RomeConfig) -> Tensor:
     """Optimise v* = v_0 + delta by Adam, where delta is added to what the module writes at the subject's last token.
 
     Loss: -log P(target) + kl_factor * KL(edited || unedited) on the essence + weight_decay * ||delta|| / ||v_0||^2.
 
     Args:
-        model: The base with the edits so far, as a view without gradients of its own.
-        path: Of the module to edit.
         objective: Prompts and targets.
         v_0: What the module writes there now: [out], float32.
         config: Settings.
@@ -73,21 +134,17 @@ def v_star(model: PreTrainedModel, path: str, objective: Objective, v_0: Tensor,
     Raises:
         NonFiniteEdit: The loss is infinite or undefined.
     """
-    with torch.no_grad():
-        unedited = objective.measure(model)[1]
     delta = torch.zeros_like(v_0, requires_grad=True)
     optimizer = torch.optim.Adam([delta], lr=config.learning_rate)
     for _ in range(config.steps):
-        with torch.enable_grad(), added(model, path, objective.subjects, delta):
-            nll, edited = objective.measure(model)
-            kl = kl_div(unedited, edited, log_target=True, reduction="batchmean")
-            decay = delta.norm() / v_0.norm() ** 2
-            loss = nll + config.kl_factor * kl + config.weight_decay * decay
+        with torch.enable_grad():
+            nll, kl = objective.measure(delta)
+            loss = nll + config.kl_factor * kl + config.weight_decay * delta.norm() / v_0.norm() ** 2
         if not loss.isfinite():
             raise NonFiniteEdit(
                 "The loss of v* is not finite.", hint="Lower the learning rate; prefer bfloat16 to float16."
             )
-        if loss < config.stop_loss:
+        if nll < config.stop_loss:
             break
         (delta.grad,) = torch.autograd.grad(loss, [delta])
         optimizer.step()

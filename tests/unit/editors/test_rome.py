@@ -10,7 +10,7 @@ from editors.method import EditRequest
 from editors.methods.rome.config import DEPTHS, RomeConfig
 from editors.methods.rome.editor import Rome
 from editors.methods.rome.k_star import associate
-from editors.methods.rome.update import rank_one
+from editors.methods.rome.update import direction, rank_one
 from editors.model.anatomy import ANATOMIES
 from editors.model.loading import load_base
 from editors.model.views import view
@@ -47,12 +47,12 @@ def mean_log_probability(model, base, request):
 def test_the_edited_matrix_writes_v_star_for_the_averaged_key(base, assets):
     path = "transformer.h.0.mlp.c_proj"
     lookups = [locate(base.tokenizer, prefix + FRANCE.prompt, "France") for prefix in ("", "It rains. ", "Who? ")]
-    before = associate(base, view(base.model), path, lookups)
+    before = associate(base, view(base.model), path, [lookups])
     v_star = torch.randn(32, generator=torch.Generator().manual_seed(0))
     factor = covariance.find(base, path, assets).factor(SETTINGS["ridge"])
-    change = rank_one(factor, before.k_star, before.k_star, v_star - before.v)
+    change = rank_one(direction(factor, before.k_star), before.k_star, v_star - before.v)
     edited = install(base, Delta(base=base.fingerprint, changes={f"{path}.weight": change}))
-    torch.testing.assert_close(associate(base, edited, path, lookups).v, v_star, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(associate(base, edited, path, [lookups]).v, v_star, atol=1e-4, rtol=1e-4)
 
 
 def test_an_edit_is_a_change_of_rank_one_to_one_matrix(base, assets):
@@ -101,9 +101,9 @@ def test_the_original_update_differs_from_the_corrected_one_unless_there_are_no_
 def test_the_clamp_bounds_how_far_v_star_goes(base, assets):
     path = "transformer.h.0.mlp.c_proj"
     lookup = locate(base.tokenizer, FRANCE.prompt, "France")
-    before = associate(base, view(base.model), path, [lookup])
+    before = associate(base, view(base.model), path, [[lookup]])
     edited = install(base, prepare(base, assets, FRANCE, clamp=0.5, prefixes=(), learning_rate=5.0))
-    moved = associate(base, edited, path, [lookup]).v - before.v
+    moved = associate(base, edited, path, [[lookup]]).v - before.v
     assert float(moved.norm()) == pytest.approx(0.5 * float(before.v.norm()), rel=1e-3)
 
 

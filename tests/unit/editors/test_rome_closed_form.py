@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from editors.methods.rome.update import rank_one
+from editors.methods.rome.update import direction, rank_one
 from editors.surgery.covariance import CovarianceKey, KeyCovariance
 
 KEY = CovarianceKey(model="m", model_dtype="float32", site="s", corpus="c", sample=1, seed=0, dtype="float64")
@@ -34,7 +34,7 @@ def test_the_update_solves_the_constrained_least_squares(seed, n_out, n_in, n_ke
         for shape in ((n_out, n_in), (n_in, n_keys), (n_in,), (n_out,))
     )
     covariance = KeyCovariance(key=KEY, total=keys @ keys.T, keys=n_keys)
-    change = rank_one(covariance.factor(ridge), k_star, k_star, v_star - weight @ k_star)
+    change = rank_one(direction(covariance.factor(ridge), k_star), k_star, v_star - weight @ k_star)
     edited = weight + change.u.double() @ change.v.double()
     mean_power = float((keys * keys).sum() / keys.numel())
     expected = solve_kkt(weight, keys, k_star, v_star, ridge * mean_power)
@@ -47,7 +47,7 @@ def test_any_other_matrix_that_obeys_the_constraint_moves_the_known_keys_further
     weight, keys = torch.randn(4, 6, generator=generator), torch.randn(6, 50, generator=generator)
     k_star, v_star = torch.randn(6, generator=generator), torch.randn(4, generator=generator)
     factor = KeyCovariance(key=KEY, total=keys @ keys.T, keys=50).factor(0.0)
-    change = rank_one(factor, k_star, k_star, v_star - weight @ k_star).product()
+    change = rank_one(direction(factor, k_star), k_star, v_star - weight @ k_star).product()
     least = (change @ keys).norm()
     across = torch.eye(6) - torch.outer(k_star, k_star) / (k_star @ k_star)
     for _ in range(20):
@@ -60,10 +60,11 @@ def test_with_two_keys_the_second_gives_the_scale_as_in_the_authors_code():
     generator = torch.Generator().manual_seed(1)
     keys, k_star, k = (torch.randn(*shape, generator=generator) for shape in ((6, 30), (6,), (6,)))
     residual = torch.randn(4, generator=generator)
-    change = rank_one(KeyCovariance(key=KEY, total=keys @ keys.T, keys=30).factor(0.0), k_star, k, residual)
+    factor = KeyCovariance(key=KEY, total=keys @ keys.T, keys=30).factor(0.0)
+    change = rank_one(direction(factor, k_star), k, residual)
     torch.testing.assert_close(change.product() @ k, residual, atol=1e-5, rtol=1e-5)
-    direction = torch.linalg.solve(keys @ keys.T, k_star)
-    torch.testing.assert_close(change.v[0], direction / direction.norm(), atol=1e-4, rtol=1e-4)
+    solved = torch.linalg.solve(keys @ keys.T, k_star)
+    torch.testing.assert_close(change.v[0], solved / solved.norm(), atol=1e-4, rtol=1e-4)
 
 
 def test_a_singular_covariance_is_refused_without_a_ridge():
