@@ -5,7 +5,8 @@
     │   ├── MalformedJson         400
     │   ├── NotFound              404   EditNotFound, EvaluationNotFound, BakeNotFound, VersionNotFound, RouteNotFound
     │   ├── MethodNotAllowed      405
-    │   ├── Conflict              409   EditConflict, EvaluationEnded, BakeEnded, BaseMismatch
+    │   ├── Conflict              409   EditConflict, IllegalMove, EvaluationEnded, BakeEnded,
+    │   │                             BaseMismatch
     │   ├── PreconditionFailed    412
     │   ├── UnsupportedMediaType  415
     │   └── Invalid               422   PromptTooLong, EditTooLong, NoChatTemplate, UnknownSuite, UnknownMetric,
@@ -147,6 +148,13 @@ class EditConflict(Conflict):
 
     slug, title = "edit-conflict", "Another edit already answers this prompt"
     default_hint = "Send its id as `supersedes` to replace it, or retract it first."
+
+
+class IllegalMove(Conflict):
+    """An edit in its state cannot come into the state wanted."""
+
+    slug, title = "illegal-move", "The edit cannot come into that state"
+    default_hint = "A draft can be made active; an active edit paused, and a paused or expired one active again."
 
 
 class EvaluationEnded(Conflict):

@@ -6,7 +6,17 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    field_validator,
+    model_validator,
+)
 from pydantic import Tag as Form
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
@@ -133,29 +143,35 @@ def _timestamp(sent: object) -> object:
     return sent
 
 
+def _in_the_future(at: datetime | None) -> datetime | None:
+    if at is None:
+        return None
+    try:
+        at = at.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("too_far", "must be before the year 10000") from None
+    if at <= datetime.now(UTC):
+        raise PydanticCustomError("past", "must be in the future")
+    return at
+
+
+End = Annotated[
+    Annotated[datetime, Strict(strict=False)] | None,
+    BeforeValidator(_timestamp),
+    AfterValidator(_in_the_future),
+    Field(description="RFC 3339, with its zone, in the future."),
+]
+Tags = Annotated[list[Tag], Field(max_length=64)]
+
+
 class _NewEdit(DescriptorBody):
     """What every form of new edit may say beside what is wanted."""
 
     state: Literal["draft", "active"] = Field("active", description="A draft answers nothing.")
-    expires_at: Annotated[datetime | None, BeforeValidator(_timestamp)] = Field(
-        None, strict=False, description="RFC 3339, with its zone, in the future."
-    )
+    expires_at: End = None
     reason: Reason | None = None
-    tags: list[Tag] = Field([], max_length=64)
+    tags: Tags = Field([])
     supersedes: Name | None = Field(None, description="The id of the edit that this one replaces.")
-
-    @field_validator("expires_at")
-    @classmethod
-    def _in_the_future(cls, at: datetime | None) -> datetime | None:
-        if at is None:
-            return None
-        try:
-            at = at.astimezone(UTC)
-        except OverflowError:
-            raise PydanticCustomError("too_far", "must be before the year 10000") from None
-        if at <= datetime.now(UTC):
-            raise PydanticCustomError("past", "must be in the future")
-        return at
 
     @model_validator(mode="after")
     def _drafts_replace_nothing(self) -> _NewEdit:
@@ -232,7 +248,11 @@ class EditQuery(BaseModel):
     )
     tag: Tag | None = Field(None, description="Only those that carry this tag.")
     kind: EditKind | None = None
-    q: Text | None = Field(None, description="Only those whose prompt or target contains this, whatever its case.")
+    q: Text | None = Field(
+        None,
+        description="Only those whose prompt and target hold these words, whatever their case; words in quotes must "
+        "stand one after another.",
+    )
     limit: int = Field(50, ge=1, le=200)
     after: str | None = Field(None, pattern="^e[1-9][0-9]{0,17}$", description="The `next` of the page before.")
 

@@ -84,11 +84,11 @@ def add(
 def list_(
     *,
     state: Annotated[
-        list[str] | None, typer.Option(help="draft, active, expired, retracted or all; repeatable.")
+        list[str] | None, typer.Option(help="draft, active, paused, expired, retracted or all; repeatable.")
     ] = None,
     tag: Annotated[str | None, typer.Option(help="Those that carry this label.")] = None,
     kind: Annotated[Kind | None, typer.Option(help="Those of this form.")] = None,
-    q: Annotated[str | None, typer.Option(help="Those that contain this text.")] = None,
+    q: Annotated[str | None, typer.Option(help="Those that hold these words.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many.")] = None,
     after: Annotated[str | None, typer.Option(metavar="ID", help="Those older than this one.")] = None,
     as_json: Json = False,

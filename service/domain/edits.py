@@ -28,6 +28,7 @@ class EditState(StrEnum):
 
     DRAFT = "draft"
     ACTIVE = "active"
+    PAUSED = "paused"
     EXPIRED = "expired"
     RETRACTED = "retracted"
 
@@ -164,7 +165,7 @@ class EditFilter:
         states: Those in any of these states; every state but retracted when empty.
         tag: Those that carry this tag.
         kind: Those of this kind.
-        q: Those whose prompt or target contains this text, whatever its case.
+        q: Those whose prompt and target hold these words, whatever their case; those in quotes, one after another.
         limit: At most this many.
         after: Only those older than this id.
     """
@@ -216,12 +217,22 @@ class EditReader(Protocol):
         """How many edits are in force now."""
         ...
 
+    async def overdue(self) -> bool:
+        """Whether an edit's time has come and no writer has recorded it yet."""
+        ...
+
 
 class EditWriter(EditReader, Protocol):
     """Changes edits within one transaction; each change takes the next revision."""
 
     async def add(self, new: NewEdit, embeddings: Embeddings) -> Edit:
         """Keep a new edit."""
+        ...
+
+    async def change(
+        self, before: Edit, after: Edit, *, embeddings: Embeddings | None = None, reason: str | None = None
+    ) -> Edit:
+        """Keep an edit as `after` has it, with new embeddings where its texts are others; the log gets what differs."""
         ...
 
     async def retract(self, edit_id: str, *, reason: str | None = None, superseded_by: str | None = None) -> Edit:

@@ -103,7 +103,10 @@ class Store(Protocol):
         ...
 
     def writing(self, *, actor: str) -> AbstractAsyncContextManager[Writing]:
-        """Open a transaction under the write lock; its changes are signed by `actor`."""
+        """Open a transaction under the write lock; its changes are signed by `actor`.
+
+        It begins by recording the edits that have expired since the last one.
+        """
         ...
 
     def recording(self) -> AbstractAsyncContextManager[Recording]:
