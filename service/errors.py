@@ -12,7 +12,7 @@
     │   └── Invalid               422   PromptTooLong, EditTooLong, NoChatTemplate, UnknownSuite, UnknownMetric,
     │                                 UnknownSubject, MetricUnavailable, NothingToEvaluate, UnknownMethod,
     │                                 NotBakeable, NothingToBake, EditsContradict, CannotEdit, GateUnmeetable,
-    │                                 NothingToExport
+    │                                 NothingToExport, ImportRefused
     ├── Unavailable               503   trying again may help: StoreUnavailable, ArtifactsUnavailable, NotCaughtUp,
     │                                 NotReady, ShuttingDown
     ├── StorageFull               507   the operator must make room
@@ -41,10 +41,12 @@ class FieldError:
     Attributes:
         pointer: JSON pointer to the field, such as `/scope/threshold`; empty for the body as a whole.
         detail: What is wrong with it.
+        line: Of a body that is a file of edits, which one, from 1; the pointer is then into that line.
     """
 
     pointer: str
     detail: str
+    line: int | None = None
 
 
 class ErrataError(Exception):
@@ -306,6 +308,13 @@ class NothingToExport(Invalid):
 
     slug, title = "nothing-to-export", "There is nothing to export"
     default_hint = "Export a version that a bake made; the base model is where it was loaded from."
+
+
+class ImportRefused(Invalid):
+    """Lines of a file of edits cannot be imported. None has been."""
+
+    slug, title = "import-refused", "The file cannot be imported"
+    default_hint = "`errors` says what is wrong with which line; mend them and send the whole file again."
 
 
 class Unavailable(ErrataError):

@@ -77,6 +77,19 @@ class ExactRuntime:
         lengths = [float(len(text)) for text in descriptor.texts]
         return Embeddings(encoder="exact", vectors=struct.pack(f"<{len(lengths)}f", *lengths))
 
+    async def unfit(self, descriptors):
+        found = {}
+        for place, descriptor in enumerate(descriptors):
+            try:
+                await self.prepare(descriptor)
+            except EditTooLong as error:
+                found[place] = error
+        return found
+
+    async def prepare_many(self, descriptors):
+        for descriptor in descriptors:
+            yield [await self.prepare(descriptor)]
+
     async def catch_up(self) -> int:
         async with self._store.reading() as reading:
             revision = await reading.changes.revision()

@@ -164,21 +164,22 @@ End = Annotated[
 Tags = Annotated[list[Tag], Field(max_length=64)]
 
 
-class _NewEdit(DescriptorBody):
-    """What every form of new edit may say beside what is wanted."""
+class KeptEdit(DescriptorBody):
+    """What every form of edit may say of how it is kept, beside what is wanted."""
 
-    state: Literal["draft", "active"] = Field("active", description="A draft answers nothing.")
+    state: Literal["draft", "active", "paused"] = "active"
     expires_at: End = None
     reason: Reason | None = None
     tags: Tags = Field([])
     supersedes: Name | None = Field(None, description="The id of the edit that this one replaces.")
 
     @model_validator(mode="after")
-    def _drafts_replace_nothing(self) -> _NewEdit:
-        if self.state == "draft" and self.supersedes is not None:
+    def _idle_edits_replace_nothing(self) -> KeptEdit:
+        if self.state != "active" and self.supersedes is not None:
             raise PydanticCustomError(
-                "draft_supersedes",
-                "must not say `supersedes` in a draft: the edit replaced would be gone, and a draft answers nothing",
+                "idle_supersedes",
+                "must not say `supersedes` when {state}: the edit replaced would be gone, and this one answers nothing",
+                {"state": self.state},
             )
         return self
 
@@ -194,19 +195,41 @@ class _NewEdit(DescriptorBody):
         )
 
 
-class NewQaEdit(_NewEdit, QaBody):
+class _NewEdit(KeptEdit):
+    """A new edit is not paused: there is nothing to pause yet."""
+
+    state: Literal["draft", "active"] = Field("active", description="A draft answers nothing.")
+
+
+class ImportedQaEdit(KeptEdit, QaBody):
     """A question, or the beginning of a sentence, and its answer."""
 
 
-class NewFactEdit(_NewEdit, FactBody):
+class ImportedFactEdit(KeptEdit, FactBody):
     """A claim, and whether it is true."""
 
 
-class NewStatementEdit(_NewEdit, StatementBody):
+class ImportedStatementEdit(KeptEdit, StatementBody):
     """A plain sentence that holds from now on."""
 
 
-class NewSentimentEdit(_NewEdit, SentimentBody):
+class ImportedSentimentEdit(KeptEdit, SentimentBody):
+    """A topic, and the mood to speak of it in."""
+
+
+class NewQaEdit(_NewEdit, ImportedQaEdit):
+    """A question, or the beginning of a sentence, and its answer."""
+
+
+class NewFactEdit(_NewEdit, ImportedFactEdit):
+    """A claim, and whether it is true."""
+
+
+class NewStatementEdit(_NewEdit, ImportedStatementEdit):
+    """A plain sentence that holds from now on."""
+
+
+class NewSentimentEdit(_NewEdit, ImportedSentimentEdit):
     """A topic, and the mood to speak of it in."""
 
 
@@ -236,6 +259,15 @@ NewEditBody = Annotated[
     | Annotated[NewSentimentEdit, Form("kind=sentiment")],
     _BY_KIND,
 ]
+
+ImportedEditBody = Annotated[
+    Annotated[ImportedQaEdit, Form("kind=qa")]
+    | Annotated[ImportedFactEdit, Form("kind=fact")]
+    | Annotated[ImportedStatementEdit, Form("kind=statement")]
+    | Annotated[ImportedSentimentEdit, Form("kind=sentiment")],
+    _BY_KIND,
+]
+"""A line of a file of edits, which may be paused where it was exported."""
 
 
 class EditQuery(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -197,6 +198,14 @@ class EditReader(Protocol):
         """The edits that pass the filter, newest first."""
         ...
 
+    async def oldest(self, wanted: EditFilter) -> EditPage:
+        """The edits that pass the filter, oldest first; `after` then leads to newer ones."""
+        ...
+
+    async def active_with_keys(self, keys: Sequence[str]) -> Mapping[str, Edit]:
+        """The active, unexpired edits whose descriptors have one of these keys, by the key."""
+        ...
+
     async def active_with_key(self, key: str) -> Edit | None:
         """The active, unexpired edit whose descriptor has this key, or None."""
         ...
@@ -227,6 +236,10 @@ class EditWriter(EditReader, Protocol):
 
     async def add(self, new: NewEdit, embeddings: Embeddings) -> Edit:
         """Keep a new edit."""
+        ...
+
+    async def add_all(self, new: Sequence[NewEdit], embeddings: Sequence[Embeddings]) -> tuple[str, ...]:
+        """Keep new edits, as `add` one after another; their ids."""
         ...
 
     async def change(

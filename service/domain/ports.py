@@ -5,7 +5,7 @@ Their neighbours are in `artifacts` (files by content) and `bake_plans` (what ma
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from service.domain.evaluations import EvaluationReader, EvaluationReport, Evalu
 from service.domain.generations import Generation, GenerationRequest
 from service.domain.matches import Match
 from service.domain.versions import VersionReader, VersionWriter
+from service.errors import EditTooLong
 
 Progress = Callable[[int], Awaitable[bool]]
 """Told how many probes have been judged; answers whether to go on."""
@@ -151,6 +152,14 @@ class Runtime(Protocol):
         Raises:
             EditTooLong: It leaves no room for a question in the model's context.
         """
+        ...
+
+    async def unfit(self, descriptors: Sequence[Descriptor]) -> Mapping[int, EditTooLong]:
+        """Which of many edits `prepare` would refuse, by their places, and why."""
+        ...
+
+    def prepare_many(self, descriptors: Sequence[Descriptor]) -> AsyncIterator[Sequence[Embeddings]]:
+        """Embed the texts of many edits, some at a time, between other requests. Leaves no trace."""
         ...
 
     async def catch_up(self) -> int:

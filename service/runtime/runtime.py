@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from editors.edit import EditDescriptor
@@ -21,19 +22,21 @@ from service.domain.generations import (
 )
 from service.domain.matches import Match
 from service.domain.ports import Progress, RuntimeInfo, Store
-from service.errors import NotCaughtUp, VersionNotFound
+from service.errors import EditTooLong, NotCaughtUp, VersionNotFound
 from service.runtime.decisions import Decisions
-from service.runtime.descriptors import edit_descriptor
+from service.runtime.descriptors import batches, edit_descriptor
 from service.runtime.engine import BASE_VERSION, Completion, TransformersEngine
 from service.runtime.evaluation_plan import Suites
 from service.runtime.evaluator import Evaluator
 from service.runtime.live_memory import LiveMemory, Verdict
 from service.runtime.owner import Owner
-from service.runtime.room import refuse_overlong
+from service.runtime.room import overlong, refuse_overlong
 from service.runtime.snapshot import MemoryFile
 
 ACTIVE = "active"
 CHANGES_AT_ONCE = 1000
+EDITS_COUNTED_AT_ONCE = 256
+TEXTS_EMBEDDED_AT_ONCE = 64
 
 
 class ModelRuntime:
@@ -114,6 +117,20 @@ class ModelRuntime:
         if descriptor.answer is AnswerMode.COUNTERFACTUAL:
             await self._model_owner.run(refuse_overlong, self._reader, (descriptor,))
         return await self._memory_owner.run(self._memory.embed, descriptor)
+
+    async def unfit(self, descriptors: Sequence[Descriptor]) -> dict[int, EditTooLong]:
+        """Which of many edits `prepare` would refuse, by their places, and why."""
+        found: dict[int, EditTooLong] = {}
+        for start in range(0, len(descriptors), EDITS_COUNTED_AT_ONCE):
+            some = descriptors[start : start + EDITS_COUNTED_AT_ONCE]
+            unfit = await self._model_owner.run(overlong, self._reader, some)
+            found |= {start + place: error for place, error in unfit.items()}
+        return found
+
+    async def prepare_many(self, descriptors: Sequence[Descriptor]) -> AsyncIterator[list[Embeddings]]:
+        """Embed the texts of many edits, some at a time, between other requests. Leaves no trace."""
+        for some in batches(descriptors, texts_at_once=TEXTS_EMBEDDED_AT_ONCE):
+            yield await self._memory_owner.run(self._memory.embed_many, some)
 
     async def catch_up(self) -> int:
         """Install every change committed so far, in order; see docs/decisions/0001."""

@@ -6,12 +6,15 @@ row and the log say so once the next writer has recorded it, before anything els
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    LargeBinary,
+    Select,
     and_,
     any_,
     case,
@@ -50,6 +53,7 @@ _IN_FORCE = and_(
     edits.c.state == EditState.ACTIVE.value, or_(edits.c.expires_at.is_(None), edits.c.expires_at > func.now())
 )
 _STATE = case((_OVERDUE, EditState.EXPIRED.value), else_=edits.c.state)
+ADDED_AT_ONCE = 500
 SERVICE = "errata"
 """Who signs what nobody asked for."""
 _EDIT: tuple[ColumnElement[Any], ...] = (
@@ -73,8 +77,20 @@ class PostgresEditReader:
     async def page(self, wanted: EditFilter) -> EditPage:
         """The edits that pass the filter, newest first."""
         query = select(*_EDIT).where(*_conditions(wanted)).order_by(edits.c.id.desc()).limit(wanted.limit + 1)
-        rows = (await self._connection.execute(query)).all()
-        return EditPage(data=tuple(edit_of(row) for row in rows[: wanted.limit]), has_more=len(rows) > wanted.limit)
+        return await self._page(query, wanted.limit)
+
+    async def oldest(self, wanted: EditFilter) -> EditPage:
+        """The edits that pass the filter, oldest first; `after` then leads to newer ones."""
+        conditions = _conditions(replace(wanted, after=None))
+        after = edits.c.id > ((wanted.after and number_of(wanted.after)) or 0)
+        query = select(*_EDIT).where(*conditions, after).order_by(edits.c.id).limit(wanted.limit + 1)
+        return await self._page(query, wanted.limit)
+
+    async def active_with_keys(self, keys: Sequence[str]) -> dict[str, Edit]:
+        """The active, unexpired edits whose descriptors have one of these keys, by the key."""
+        wanted = edits.c.key == any_(cast([digest(key) for key in keys], ARRAY(LargeBinary)))
+        rows = await self._connection.execute(select(*_EDIT).where(wanted, _IN_FORCE))
+        return {edit.descriptor.key: edit for edit in map(edit_of, rows)}
 
     async def active_with_key(self, key: str) -> Edit | None:
         """The active, unexpired edit whose descriptor has this key, or None."""
@@ -101,6 +117,10 @@ class PostgresEditReader:
     async def overdue(self) -> bool:
         """Whether an edit's time has come and no writer has recorded it yet."""
         return bool(await self._connection.scalar(select(exists().where(_OVERDUE))))
+
+    async def _page(self, query: Select[Any], limit: int) -> EditPage:
+        rows = (await self._connection.execute(query)).all()
+        return EditPage(data=tuple(edit_of(row) for row in rows[:limit]), has_more=len(rows) > limit)
 
     async def _one(self, condition: ColumnElement[bool]) -> Edit | None:
         row = (await self._connection.execute(select(*_EDIT).where(condition))).one_or_none()
@@ -131,6 +151,25 @@ class PostgresEditWriter(PostgresEditReader):
         edit = edit_of((await self._connection.execute(insert(edits).values(values).returning(*_EDIT))).one())
         await self._log.append(ChangeKind.EDIT_ADDED, edit.id, reason=new.reason, payload=_added(new))
         return edit
+
+    async def add_all(self, new: Sequence[NewEdit], embeddings: Sequence[Embeddings]) -> tuple[str, ...]:
+        """Keep new edits, as `add` one after another; their ids."""
+        ids: list[str] = []
+        pairs = list(zip(new, embeddings, strict=True))
+        for start in range(0, len(pairs), ADDED_AT_ONCE):
+            some = pairs[start : start + ADDED_AT_ONCE]
+            rows = [
+                self._row(*pair, revision=revision) for revision, pair in enumerate(some, start=self._log.revision + 1)
+            ]
+            query = insert(edits).returning(edits.c.id, sort_by_parameter_order=True)
+            added = [f"e{number}" for number in await self._connection.scalars(query, rows)]
+            entries = [
+                Entry(ChangeKind.EDIT_ADDED, edit_id, reason=one.reason, payload=_added(one))
+                for edit_id, (one, _) in zip(added, some, strict=True)
+            ]
+            await self._log.append_all(entries)
+            ids += added
+        return tuple(ids)
 
     async def change(
         self, before: Edit, after: Edit, *, embeddings: Embeddings | None = None, reason: str | None = None

@@ -8,11 +8,17 @@ import pytest
 import torch
 
 from editors.model.loading import BaseModel, tensor_hash
+from service.actions.edit_files import import_
+from service.actions.services import Services
 from service.domain.edits import AnswerMode, Descriptor, NewEdit, Scope
 from service.domain.generations import Generation, GenerationRequest, Sampling, Source
+from service.domain.imports import Line
+from service.domain.ports import Reading
 from service.errors import EditTooLong, PromptTooLong
 from service.runtime.runtime import ModelRuntime
 from service.store.store import PostgresStore
+from tests.conftest import TEMPLATE
+from tests.databases import Server
 from tests.runtimes import StartRuntime, post
 
 pytestmark = pytest.mark.anyio
@@ -77,6 +83,29 @@ async def test_edits_posted_one_by_one_answer_as_edits_loaded_at_once(store, sta
     at_once = await start_runtime(store)
     prompts = IN_SCOPE + OUT_OF_SCOPE
     assert await ask(at_once, prompts) == await ask(one_by_one, prompts)
+
+
+async def test_edits_imported_answer_as_edits_posted_one_by_one(store, postgres: Server, start_runtime: StartRuntime):
+    one_by_one = await start_runtime(store)
+    for edit in EDITS:
+        await post(store, one_by_one, edit)
+    with postgres.database(f"TEMPLATE {TEMPLATE}") as url:
+        async with PostgresStore(url) as other:
+            imported = await start_runtime(other)
+            services = Services(other, imported, None, None)  # type: ignore[arg-type]
+            lines = [
+                Line(number=number, new=NewEdit(descriptor=edit), key=edit.key) for number, edit in enumerate(EDITS, 1)
+            ]
+            await import_(services, lines, [], actor="tester")
+            prompts = IN_SCOPE + OUT_OF_SCOPE
+            assert await ask(imported, prompts) == await ask(one_by_one, prompts)
+            assert await imported.match(prompts) == await one_by_one.match(prompts)
+            async with store.reading() as posted, other.reading() as added:
+                assert await vectors(added) == await vectors(posted)
+
+
+async def vectors(reading: Reading) -> list[bytes]:
+    return [stored.embeddings.vectors for stored in await reading.edits.active()]
 
 
 async def test_the_bases_tensors_hash_the_same_whatever_is_asked(
