@@ -30,9 +30,9 @@ async def submit(services: Services, new: NewEdit, *, actor: str) -> Edit:
     """
     embeddings = await services.runtime.prepare(new.descriptor)
     async with services.store.writing(actor=actor) as writing:
-        replaced = None if new.supersedes is None else await superseded(writing, new.supersedes)
+        replaced = None if new.supersedes is None else await replaceable(writing, new.supersedes)
         if new.state is EditState.ACTIVE:
-            await refuse_conflict(writing, new.descriptor, apart_from=(new.supersedes,))
+            await _refuse_conflict(writing, new.descriptor, apart_from=(new.supersedes,))
         edit = await writing.edits.add(new, embeddings)
         if replaced is not None:
             await writing.edits.retract(replaced.id, reason=new.reason, superseded_by=edit.id)
@@ -150,35 +150,37 @@ async def history(services: Services, edit_id: str) -> tuple[Change, ...]:
         return await reading.changes.of(edit_id)
 
 
-async def superseded(writing: Writing, edit_id: str) -> Edit:
+async def replaceable(opened: Reading | Writing, edit_id: str) -> Edit:
     """The edit that another is to replace.
 
     Raises:
         EditNotFound: There is none of that id, or it has been retracted; what replaced it is named.
     """
-    edit = await writing.edits.get(edit_id)
+    edit = await opened.edits.get(edit_id)
     if edit is not None and edit.state is not EditState.RETRACTED:
         return edit
     latest = edit
     while latest is not None and latest.superseded_by is not None:
-        latest = await writing.edits.get(latest.superseded_by)
+        latest = await opened.edits.get(latest.superseded_by)
     by = "" if latest is None or latest.id == edit_id else f" It was superseded, in the end by {latest.id}."
     raise EditNotFound(
         f"`supersedes` names {edit_id}, and no edit has that id that is not retracted.{by}", extra={"edit_id": edit_id}
     )
 
 
-async def refuse_conflict(writing: Writing, descriptor: Descriptor, *, apart_from: tuple[str | None, ...]) -> None:
-    """Refuse a second active edit for one prompt; what is not active answers nothing and so is in nobody's way.
+async def in_the_way(
+    opened: Reading | Writing, descriptor: Descriptor, *, apart_from: tuple[str | None, ...]
+) -> Edit | None:
+    """The active edit that settles a prompt already, unless it is left out; what is not active is in nobody's way."""
+    other = await opened.edits.active_with_key(descriptor.key)
+    return None if other is None or other.id in apart_from else other
 
-    Raises:
-        EditConflict: An active edit settles it already, and is not among those left out.
-    """
-    other = await writing.edits.active_with_key(descriptor.key)
-    if other is None or other.id in apart_from:
-        return
-    same = "the same" if other.descriptor.target == descriptor.target else "another"
-    raise EditConflict(f"{other.id} already answers this prompt, with {same} target.", extra={"edit_id": other.id})
+
+async def _refuse_conflict(writing: Writing, descriptor: Descriptor, *, apart_from: tuple[str | None, ...]) -> None:
+    other = await in_the_way(writing, descriptor, apart_from=apart_from)
+    if other is not None:
+        same = "the same" if other.descriptor.target == descriptor.target else "another"
+        raise EditConflict(f"{other.id} already answers this prompt, with {same} target.", extra={"edit_id": other.id})
 
 
 async def _changeable(opened: Reading | Writing, edit_id: str, revisions: frozenset[int] | None) -> Edit:
@@ -207,9 +209,9 @@ async def _commit(writing: Writing, before: Edit, after: Edit, embeddings: Embed
             hint="An edit supersedes another, and answers in its place: make it active as well.",
             errors=(FieldError("/supersedes", "must be another edit, which an active one replaces"),),
         )
-    replaced = None if replaces is None else await superseded(writing, replaces)
+    replaced = None if replaces is None else await replaceable(writing, replaces)
     if after.state is EditState.ACTIVE:
-        await refuse_conflict(writing, after.descriptor, apart_from=(before.id, replaces))
+        await _refuse_conflict(writing, after.descriptor, apart_from=(before.id, replaces))
     same_texts = after.descriptor == before.descriptor
     changed = await writing.edits.change(before, after, embeddings=None if same_texts else embeddings, reason=reason)
     if replaced is not None:

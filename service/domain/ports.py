@@ -14,8 +14,9 @@ from service.domain.bakes import BakeReader, BakeWriter
 from service.domain.changes import ChangeReader
 from service.domain.edits import Descriptor, EditReader, EditWriter, Embeddings
 from service.domain.evaluations import EvaluationReader, EvaluationReport, EvaluationRequest, EvaluationWriter
-from service.domain.generations import Generation, GenerationRequest
+from service.domain.generations import Generation, GenerationRequest, Sampling
 from service.domain.matches import Match
+from service.domain.previews import Probed
 from service.domain.versions import VersionReader, VersionWriter
 from service.errors import EditTooLong
 
@@ -160,6 +161,22 @@ class Runtime(Protocol):
 
     def prepare_many(self, descriptors: Sequence[Descriptor]) -> AsyncIterator[Sequence[Embeddings]]:
         """Embed the texts of many edits, some at a time, between other requests. Leaves no trace."""
+        ...
+
+    async def preview(
+        self,
+        descriptor: Descriptor,
+        embeddings: Embeddings,
+        probes: Sequence[str],
+        *,
+        without: frozenset[str],
+        sampling: Sampling,
+    ) -> Sequence[Probed]:
+        """Answer each probe as things are, and with a prepared edit in the place of some others. Leaves no trace.
+
+        Raises:
+            PromptTooLong: A probe and its answer do not fit in the context.
+        """
         ...
 
     async def catch_up(self) -> int:

@@ -22,6 +22,7 @@ from service.domain.generations import (
 )
 from service.domain.matches import Match
 from service.domain.ports import Progress, RuntimeInfo, Store
+from service.domain.previews import Probed
 from service.errors import EditTooLong, NotCaughtUp, VersionNotFound
 from service.runtime.decisions import Decisions
 from service.runtime.descriptors import batches, edit_descriptor
@@ -30,6 +31,7 @@ from service.runtime.evaluation_plan import Suites
 from service.runtime.evaluator import Evaluator
 from service.runtime.live_memory import LiveMemory, Verdict
 from service.runtime.owner import Owner
+from service.runtime.previewer import Previewer
 from service.runtime.room import overlong, refuse_overlong
 from service.runtime.snapshot import MemoryFile
 
@@ -83,6 +85,7 @@ class ModelRuntime:
             memory_owner=self._memory_owner,
             suites=suites,
         )
+        self._previewer = Previewer(memory, self._memory_owner, self._generation)
         self._catching_up = asyncio.Lock()
         self._caught_up = asyncio.Condition()
         self._parameters = sum(parameter.numel() for parameter in base.model.parameters())
@@ -165,7 +168,26 @@ class ModelRuntime:
             raise VersionNotFound(f"There is no version {request.version!r}.")
         if request.min_revision is not None:
             await self._wait_for(request.min_revision)
-        verdict = await self._decide(_question(request)) if request.edits else None
+        return await self._generation(request, await self._decide(_question(request)) if request.edits else None)
+
+    async def preview(
+        self,
+        descriptor: Descriptor,
+        embeddings: Embeddings,
+        probes: Sequence[str],
+        *,
+        without: frozenset[str],
+        sampling: Sampling,
+    ) -> list[Probed]:
+        """Answer each probe as things are, and with a prepared edit in the place of some others. Leaves no trace.
+
+        Raises:
+            PromptTooLong: A probe and its answer do not fit in the context.
+        """
+        return await self._previewer.preview(descriptor, embeddings, probes, without=without, sampling=sampling)
+
+    async def _generation(self, request: GenerationRequest, verdict: Verdict | None) -> Generation:
+        """The answer, when it is decided which edit gives it, if one does."""
         edit = verdict.edit if verdict is not None else None
         completion = await self._answer(request, edit)
         return Generation(

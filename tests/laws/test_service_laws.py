@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
 from editors.model.loading import BaseModel, tensor_hash
 from service.actions.edit_files import import_
+from service.actions.edits import submit
+from service.actions.previews import preview
 from service.actions.services import Services
 from service.domain.edits import AnswerMode, Descriptor, NewEdit, Scope
 from service.domain.generations import Generation, GenerationRequest, Sampling, Source
 from service.domain.imports import Line
 from service.domain.ports import Reading
+from service.domain.previews import PREVIEW
 from service.errors import EditTooLong, PromptTooLong
 from service.runtime.runtime import ModelRuntime
 from service.store.store import PostgresStore
@@ -102,6 +106,34 @@ async def test_edits_imported_answer_as_edits_posted_one_by_one(store, postgres:
             assert await imported.match(prompts) == await one_by_one.match(prompts)
             async with store.reading() as posted, other.reading() as added:
                 assert await vectors(added) == await vectors(posted)
+
+
+async def test_a_preview_gives_the_answers_that_the_edit_then_gives_and_leaves_no_trace(
+    store, start_runtime: StartRuntime, tiny_base: BaseModel
+):
+    runtime = await start_runtime(store)
+    services = Services(store, runtime, None, None)  # type: ignore[arg-type]
+    kept = [await post(store, runtime, edit) for edit in (FRANCE, SKY)]
+    other = Descriptor(prompt=FRANCE.prompt, target="Nice", scope=Scope(in_scope=("Where does France govern from?",)))
+    prompts = (*IN_SCOPE, *OUT_OF_SCOPE, "Where does France govern from?")
+    before = tensor_hash(tiny_base.model), runtime.info(), await ask(runtime, prompts), await runtime.match(prompts)
+    for new in (NewEdit(descriptor=UK), NewEdit(descriptor=other, supersedes=kept[0].id), NewEdit(descriptor=other)):
+        previewed = await preview(services, new, prompts, Sampling(max_new_tokens=8))
+        assert (previewed.conflict is None) == (new.descriptor is UK or new.supersedes is not None)
+        assert [probed.before for probed in previewed.probes] == before[2]
+        assert (tensor_hash(tiny_base.model), runtime.info(), await ask(runtime, prompts)) == before[:3]
+        assert await runtime.match(prompts) == before[3]
+        async with store.reading() as reading:
+            assert await reading.changes.revision() == 2
+            assert [stored.edit for stored in await reading.edits.active()] == kept
+    added = await submit(services, NewEdit(descriptor=other, supersedes=kept[0].id), actor="tester")
+    then = await ask(runtime, prompts)
+    assert {probed.after.edit_id for probed in previewed.probes} == {PREVIEW, kept[1].id, None}
+    for probed, generation, match in zip(previewed.probes, then, await runtime.match(prompts), strict=True):
+        named = PREVIEW if generation.edit_id == added.id else generation.edit_id
+        assert probed.after == replace(generation, edit_id=named, revision=probed.after.revision)
+        betas = {candidate.edit_id: candidate.beta for candidate in match.candidates}
+        assert probed.beta == betas.get(added.id)
 
 
 async def vectors(reading: Reading) -> list[bytes]:
