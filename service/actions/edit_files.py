@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -23,15 +24,29 @@ Told = Callable[[int], None]
 
 
 async def import_(
-    services: Services, lines: Sequence[Line], bad: Sequence[FieldError], *, actor: str, told: Told = lambda _: None
-) -> Imported:
-    """Add the edits of a file in the order of its lines, in one transaction, and serve them when this returns.
+    services: Services, lines: Sequence[Line], bad: Sequence[FieldError], *, actor: str
+) -> Callable[[Told], Awaitable[Imported]]:
+    """Check the edits of a file; what this returns adds them.
 
     Raises:
         ImportRefused: A line was bad when it was read, an edit does not fit in the model's context, or one conflicts
             with another of the file or of the service. Nothing has been added.
     """
-    await check(services, lines, bad)
+    within = await asyncio.to_thread(lambda: list(conflicts_within(lines)))
+    async with services.store.reading() as reading:
+        conflicts = await _conflicts(reading, lines)
+    unfit = await services.runtime.unfit([line.new.descriptor for line in lines])
+    overlong = [FieldError("", error.detail, line=lines[place].number) for place, error in unfit.items()]
+    _refuse([*bad, *within, *conflicts, *overlong])
+    return partial(_add, services, lines, actor)
+
+
+async def _add(services: Services, lines: Sequence[Line], actor: str, told: Told) -> Imported:
+    """Add them in the order of their lines, in one transaction, and serve them when this returns.
+
+    Raises:
+        ImportRefused: Meanwhile somebody has added an edit that conflicts with one of them.
+    """
     embeddings: list[Embeddings] = []
     async for some in services.runtime.prepare_many([line.new.descriptor for line in lines]):
         embeddings += some
@@ -48,20 +63,6 @@ async def import_(
     except Exception:  # they are committed and the follower installs them later: saying otherwise would be false
         _log.exception("edits committed but not yet installed", edits=len(ids), revision=revision)
     return Imported(ids=ids, revision=revision)
-
-
-async def check(services: Services, lines: Sequence[Line], bad: Sequence[FieldError]) -> None:
-    """Find every line that cannot be imported, before anything is embedded.
-
-    Raises:
-        ImportRefused: There is one.
-    """
-    within = await asyncio.to_thread(lambda: list(conflicts_within(lines)))
-    async with services.store.reading() as reading:
-        conflicts = await _conflicts(reading, lines)
-    unfit = await services.runtime.unfit([line.new.descriptor for line in lines])
-    overlong = [FieldError("", error.detail, line=lines[place].number) for place, error in unfit.items()]
-    _refuse([*bad, *within, *conflicts, *overlong])
 
 
 async def export(services: Services, wanted: EditFilter) -> AsyncGenerator[Edit, None]:

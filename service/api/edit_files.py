@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
@@ -13,14 +13,16 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.actions import edit_files
+from service.actions.edit_files import Told
 from service.api.bodies import ANYONE, Door, Tag, Text
 from service.api.edit_bodies import ImportedEditBody, KeptEdit
 from service.api.edit_pages import wanted_fields
 from service.api.invalid_requests import field_error
-from service.api.problem_documents import problem_responses
+from service.api.problem_documents import document, problem_responses
 from service.domain.edits import Edit, EditFilter, EditKind, EditState
-from service.domain.imports import MOST_EDITS, Line
+from service.domain.imports import MOST_EDITS, Imported, Line
 from service.errors import (
+    ErrataError,
     FieldError,
     ImportRefused,
     Invalid,
@@ -70,11 +72,15 @@ class ExportQuery(BaseModel):
     "/edits/import",
     summary="Import a file of edits",
     status_code=201,
+    response_model=ImportPage,
     responses=problem_responses(UnsupportedMediaType, Invalid, ImportRefused, StoreUnavailable, ShuttingDown),
     openapi_extra={"requestBody": {"required": True, "content": _FILE}},
 )
-async def import_edits(request: Request, services: Door) -> ImportPage:
-    """All of them or none, in one transaction. Every bad line is named in `errors`, the first hundred at least."""
+async def import_edits(request: Request, services: Door) -> ImportPage | StreamingResponse:
+    """All of them or none, in one transaction. Bad lines are named in `errors`, the first hundred of them.
+
+    Who accepts `application/x-ndjson` is told, line by line, how far it is, and last what this answers otherwise.
+    """
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared not in _DECLARED:
         raise UnsupportedMediaType(
@@ -82,8 +88,10 @@ async def import_edits(request: Request, services: Door) -> ImportPage:
             hint=f"Send Content-Type: {NDJSON}; with curl, use -H 'Content-Type: {NDJSON}' --data-binary @FILE.",
         )
     lines, bad = await asyncio.to_thread(read, await _body(request))
-    imported = await edit_files.import_(services, lines, bad, actor=ANYONE)
-    return ImportPage(imported=len(imported.ids), ids=list(imported.ids), revision=imported.revision)
+    add = await edit_files.import_(services, lines, bad, actor=ANYONE)
+    if NDJSON in request.headers.get("accept", ""):
+        return StreamingResponse(_told(add, len(lines), request.state.request_id), media_type=NDJSON)
+    return _imported(await add(lambda _: None))
 
 
 @router.get(
@@ -102,6 +110,25 @@ async def export_edits(query: Annotated[ExportQuery, Query()], services: Door) -
         media_type=NDJSON,
         headers={"Content-Disposition": 'attachment; filename="edits.ndjson"'},
     )
+
+
+async def _told(add: Callable[[Told], Awaitable[Imported]], total: int, request_id: str) -> AsyncIterator[str]:
+    """How many edits are prepared, time and again, and last how it ended. Who stops listening stops the import."""
+    prepared: asyncio.Queue[int | None] = asyncio.Queue()
+    adding = asyncio.ensure_future(add(prepared.put_nowait))
+    adding.add_done_callback(lambda _: prepared.put_nowait(None))
+    try:
+        while (done := await prepared.get()) is not None:
+            yield f'{{"prepared": {done}, "of": {total}}}\n'
+        yield _imported(await adding).model_dump_json() + "\n"
+    except ErrataError as error:
+        yield document(error, request_id).decode() + "\n"
+    finally:
+        adding.cancel()
+
+
+def _imported(imported: Imported) -> ImportPage:
+    return ImportPage(imported=len(imported.ids), ids=list(imported.ids), revision=imported.revision)
 
 
 def read(body: bytes) -> tuple[list[Line], list[FieldError]]:

@@ -47,7 +47,7 @@ class ProblemResponse(Response):
         sent = dict(headers or {})
         if error.retryable:
             sent["Retry-After"] = _RETRY_AFTER_SECONDS
-        super().__init__(_document(error, request_id), status_code=error.status, headers=sent)
+        super().__init__(document(error, request_id), status_code=error.status, headers=sent)
 
 
 def problem_responses(*kinds: type[ErrataError]) -> dict[int | str, dict[str, Any]]:
@@ -76,7 +76,7 @@ def _documented(status: int, kinds: list[type[ErrataError]]) -> dict[str, Any]:
     return documented
 
 
-def _document(error: ErrataError, request_id: str) -> bytes:
+def document(error: ErrataError, request_id: str) -> bytes:
     """The document in ASCII: a message may quote text that UTF-8 cannot hold."""
     members = {
         "type": f"/problems/{error.slug}",

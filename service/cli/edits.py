@@ -1,4 +1,4 @@
-"""`errata edit`: add, list, show, retract."""
+"""`errata edit`: add, list, show, retract; its neighbours are in `edit_files` and `previews`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from service.cli.client import DEFAULT_URL, Url, call, given
 from service.cli.output import Json, show_fields, show_json, show_table
 
-app = typer.Typer(no_args_is_help=True, help="Add, list, show and retract edits.")
+app = typer.Typer(no_args_is_help=True, help="Add, list, show, preview and retract edits, and move them in files.")
 
 EditId = Annotated[str, typer.Argument(metavar="ID", help="Such as e17.")]
 
@@ -63,7 +63,7 @@ def add(
     """
     scope = given({"in_scope": in_scope, "out_of_scope": out_of_scope, "threshold": threshold})
     wanted = {
-        **_own_fields(kind, text, target),
+        **own_fields(kind, text, target),
         "subject": subject,
         "scope": scope or None,
         "answer": "verbatim" if verbatim else None,
@@ -138,7 +138,7 @@ def _path(edit_id: str) -> str:
     return f"/edits/{quote(edit_id, safe='')}"
 
 
-def _own_fields(kind: Kind, text: str, target: str | None) -> dict[str, Any]:
+def own_fields(kind: Kind, text: str, target: str | None) -> dict[str, Any]:
     """The fields of a form, from the two arguments of the command."""
     name, target_name = _OWN_FIELDS[kind]
     if target_name is None:

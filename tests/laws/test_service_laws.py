@@ -100,7 +100,7 @@ async def test_edits_imported_answer_as_edits_posted_one_by_one(store, postgres:
             lines = [
                 Line(number=number, new=NewEdit(descriptor=edit), key=edit.key) for number, edit in enumerate(EDITS, 1)
             ]
-            await import_(services, lines, [], actor="tester")
+            await (await import_(services, lines, [], actor="tester"))(lambda _: None)
             prompts = IN_SCOPE + OUT_OF_SCOPE
             assert await ask(imported, prompts) == await ask(one_by_one, prompts)
             assert await imported.match(prompts) == await one_by_one.match(prompts)

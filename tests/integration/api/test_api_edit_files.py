@@ -8,6 +8,7 @@ import pytest
 
 from service.actions.services import Services
 from service.api.edit_files import LARGEST_FILE
+from service.domain.edits import NewEdit
 from service.domain.imports import MOST_ERRORS
 from service.store.migrate import migrate
 from service.store.store import PostgresStore
@@ -198,6 +199,34 @@ async def test_an_export_that_cannot_be_is_refused(lost, query):
 async def test_without_the_database_neither_works_and_both_say_so(lost):
     for response in (await lost.get("/edits/export"), await import_(lost, file_of(EDITS))):
         assert (response.status_code, response.json()["type"]) == (503, "/problems/store-unavailable")
+
+
+async def test_who_accepts_lines_is_told_how_far_an_import_is(client):
+    response = await import_(client, file_of(EDITS), Accept="application/x-ndjson")
+    told = [json.loads(line) for line in response.text.splitlines()]
+    assert response.status_code == 200
+    assert told[:-1] == [{"prepared": number, "of": 7} for number in range(1, 8)]
+    assert told[-1] == {"imported": 7, "ids": [f"e{number}" for number in range(1, 8)], "revision": 7}
+    refused = await import_(client, file_of(EDITS), Accept="application/x-ndjson")
+    assert (refused.status_code, refused.json()["type"]) == (422, "/problems/import-refused")
+
+
+class OvertakenRuntime(ExactRuntime):
+    """While it prepares a file, somebody else posts an edit for a prompt of it."""
+
+    async def prepare_many(self, descriptors):
+        async with self._store.writing(actor="somebody") as writing:
+            await writing.edits.add(NewEdit(descriptor=descriptors[0]), await self.prepare(descriptors[0]))
+        async for some in super().prepare_many(descriptors):
+            yield some
+
+
+async def test_an_import_that_is_overtaken_is_refused_as_a_whole_and_says_so(store):
+    async with client_of(Services(store, OvertakenRuntime(store), None, None)) as client:
+        response = await import_(client, file_of(EDITS), Accept="application/x-ndjson")
+        problem = json.loads(response.text.splitlines()[-1])
+        assert (problem["type"], problem["errors"][0]["line"]) == ("/problems/import-refused", 1)
+        assert [edit["id"] for edit in await listed(client)] == ["e1"]
 
 
 async def test_of_files_imported_at_once_with_one_prompt_in_common_one_is(client):
