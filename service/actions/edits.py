@@ -71,16 +71,19 @@ async def change(
     """
     while True:
         async with services.store.reading() as reading:
-            wanted = _moved(await _changeable(reading, edit_id, revisions), amend)
-        embeddings = await services.runtime.prepare(wanted.descriptor)
+            found = await _changeable(reading, edit_id, revisions)
+        wanted = _moved(found, amend)
+        prepared = wanted.descriptor
+        embeddings = None if prepared == found.descriptor else await services.runtime.prepare(prepared)
         async with services.store.writing(actor=actor) as writing:
             before = await _changeable(writing, edit_id, revisions)
             after = _moved(before, amend)
-            if after.descriptor != wanted.descriptor:
-                continue  # it was changed while its texts were prepared
             if after == before:
                 return before
-            changed = await _commit(writing, before, after, embeddings, reason)
+            same_texts = after.descriptor == before.descriptor
+            if not same_texts and (embeddings is None or after.descriptor != prepared):
+                continue  # it was changed while its texts were prepared
+            changed = await _commit(writing, before, after, None if same_texts else embeddings, reason)
         break
     try:
         await services.runtime.catch_up()
@@ -200,7 +203,9 @@ def _moved(before: Edit, amend: Callable[[Edit], Edit]) -> Edit:
     return moved(before, amend(before), at=datetime.now(UTC))
 
 
-async def _commit(writing: Writing, before: Edit, after: Edit, embeddings: Embeddings, reason: str | None) -> Edit:
+async def _commit(
+    writing: Writing, before: Edit, after: Edit, embeddings: Embeddings | None, reason: str | None
+) -> Edit:
     """Write a change, and retract the edit that it newly supersedes."""
     replaces = after.supersedes if after.supersedes != before.supersedes else None
     if replaces is not None and (after.state is not EditState.ACTIVE or replaces == before.id):
@@ -212,8 +217,7 @@ async def _commit(writing: Writing, before: Edit, after: Edit, embeddings: Embed
     replaced = None if replaces is None else await replaceable(writing, replaces)
     if after.state is EditState.ACTIVE:
         await _refuse_conflict(writing, after.descriptor, apart_from=(before.id, replaces))
-    same_texts = after.descriptor == before.descriptor
-    changed = await writing.edits.change(before, after, embeddings=None if same_texts else embeddings, reason=reason)
+    changed = await writing.edits.change(before, after, embeddings=embeddings, reason=reason)
     if replaced is not None:
         await writing.edits.retract(replaced.id, reason=reason, superseded_by=before.id)
     return changed

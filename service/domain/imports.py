@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from service.domain.edits import Edit, EditState, NewEdit
 from service.errors import FieldError
 
-MOST_EDITS = 100_000
-"""Of one import."""
+MOST_EDITS = 50_000
+"""Of one import: about as many as are written while another writer waits for its turn."""
 MOST_ERRORS = 100
 """Told of one import; how many there are is said as well."""
 
