@@ -38,7 +38,7 @@ from service.runtime.snapshot import MemoryFile
 ACTIVE = "active"
 CHANGES_AT_ONCE = 1000
 EDITS_COUNTED_AT_ONCE = 256
-TEXTS_EMBEDDED_AT_ONCE = 64
+TEXTS_EMBEDDED_AT_ONCE = 32
 
 
 class ModelRuntime:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from editors.model.loading import BaseModel, tensor_hash
 from service.actions.edit_files import import_
-from service.actions.edits import submit
+from service.actions.edits import change, submit
 from service.actions.previews import preview
 from service.actions.services import Services
-from service.domain.edits import AnswerMode, Descriptor, NewEdit, Scope
+from service.domain.edits import AnswerMode, Descriptor, Edit, EditState, NewEdit, Scope
 from service.domain.generations import Generation, GenerationRequest, Sampling, Source
 from service.domain.imports import Line
 from service.domain.ports import Reading
@@ -106,6 +107,28 @@ async def test_edits_imported_answer_as_edits_posted_one_by_one(store, postgres:
             assert await imported.match(prompts) == await one_by_one.match(prompts)
             async with store.reading() as posted, other.reading() as added:
                 assert await vectors(added) == await vectors(posted)
+
+
+async def test_a_changed_edit_answers_as_one_posted_so_and_a_paused_one_as_none(store, start_runtime: StartRuntime):
+    runtime = await start_runtime(store)
+    services = Services(store, runtime, None, None)  # type: ignore[arg-type]
+    prompts = IN_SCOPE + OUT_OF_SCOPE
+    before = texts(await ask(runtime, prompts))
+    posted = await post(store, runtime, FRANCE)
+    wanted = texts(await ask(runtime, prompts))
+
+    async def turn(edit: Edit, **fields: object) -> list[str]:
+        amend = partial(replace, **fields)
+        await change(services, edit.id, amend, revisions=None, reason=None, actor="tester")
+        return texts(await ask(runtime, prompts))
+
+    assert await turn(posted, state=EditState.PAUSED) == before
+    other = await post(store, runtime, UK)
+    assert texts(await ask(runtime, prompts)) != before
+    assert await turn(other, descriptor=FRANCE) == wanted
+    assert await turn(other, state=EditState.PAUSED) == before
+    assert await turn(posted, state=EditState.ACTIVE) == wanted
+    assert wanted != before
 
 
 async def test_a_preview_gives_the_answers_that_the_edit_then_gives_and_leaves_no_trace(

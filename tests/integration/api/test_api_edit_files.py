@@ -3,7 +3,9 @@
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
+import httpx
 import pytest
 
 from service.actions.services import Services
@@ -13,6 +15,7 @@ from service.domain.imports import MOST_ERRORS
 from service.store.migrate import migrate
 from service.store.store import PostgresStore
 from tests.fakes import ExactRuntime, client_of
+from tests.integration.api.test_api_cli import served
 
 pytestmark = pytest.mark.anyio
 
@@ -245,3 +248,28 @@ async def test_an_edit_that_will_have_expired_is_exported_with_its_end(client, p
     await post(prompt="a", target="b", expires_at=end)
     (line,) = (await client.get("/edits/export")).text.splitlines()
     assert json.loads(line)["expires_at"] == end
+
+
+class PatientRuntime(ExactRuntime):
+    """Prepares the first edit of a file, and the second only when it is cancelled."""
+
+    cancelled = Event()
+
+    async def prepare_many(self, descriptors):
+        yield [await self.prepare(descriptors[0])]
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+
+def test_an_import_stops_and_leaves_nothing_when_nobody_listens_any_more(postgres):
+    with postgres.database() as database_url:
+        migrate(database_url)
+        with served(database_url, runtime=PatientRuntime) as url, httpx.Client(base_url=url, trust_env=False) as client:
+            headers = NDJSON | {"Accept": "application/x-ndjson"}
+            with client.stream("POST", "/edits/import", content=file_of(EDITS), headers=headers) as response:
+                assert json.loads(next(response.iter_lines())) == {"prepared": 1, "of": 7}
+            assert PatientRuntime.cancelled.wait(30)
+            assert client.get("/edits?state=all").json()["data"] == []
