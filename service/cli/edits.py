@@ -1,4 +1,4 @@
-"""`errata edit`: add, list, show, retract; its neighbours are in `edit_files` and `previews`."""
+"""`errata edit`: add, list, show, change, retract; its neighbours are in `edit_files` and `previews`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import typer
 from service.cli.client import DEFAULT_URL, Url, call, given
 from service.cli.output import Json, show_fields, show_json, show_table
 
-app = typer.Typer(no_args_is_help=True, help="Add, list, show, preview and retract edits, and move them in files.")
+app = typer.Typer(
+    no_args_is_help=True, help="Add, list, show, preview, change and retract edits, and move them in files."
+)
 
 EditId = Annotated[str, typer.Argument(metavar="ID", help="Such as e17.")]
+IfMatch = Annotated[int | None, typer.Option(metavar="REVISION", help="Only if it is at this revision.")]
 
 
 class Kind(StrEnum):
@@ -116,22 +119,54 @@ def show(edit_id: EditId, *, as_json: Json = False, url: Url = DEFAULT_URL) -> N
 
 
 @app.command()
+def change(
+    edit_id: EditId,
+    *,
+    state: Annotated[str | None, typer.Option(help="active or paused.")] = None,
+    target: Annotated[str | None, typer.Option(help="Another answer, of a question.")] = None,
+    expires_at: Annotated[str | None, typer.Option(help="Such as 2030-01-31T12:00:00Z, or never.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for the history.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A label in place of those it has; may be repeated.")] = None,
+    supersedes: Annotated[str | None, typer.Option(metavar="ID", help="The edit that this one replaces.")] = None,
+    if_match: IfMatch = None,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Change an edit: pause it, make it active, correct its answer. What is left out stays as it is.
+
+    errata edit change e17 --state paused --reason "Under review."
+    """
+    wanted = {"state": state, "target": target, "reason": reason, "tags": tag, "supersedes": supersedes}
+    body = given(wanted | {"expires_at": expires_at})
+    if expires_at == "never":
+        body["expires_at"] = None
+    edit = call(url, "PATCH", _path(edit_id), body=body, headers=_precondition(if_match))
+    if as_json:
+        show_json(edit)
+    else:
+        typer.echo(f"{edit['id']} is {edit['state']}, at revision {edit['revision']}")
+
+
+@app.command()
 def retract(
     edit_id: EditId,
     *,
     reason: Annotated[str | None, typer.Option(help="Why, for the history.")] = None,
-    if_match: Annotated[int | None, typer.Option(metavar="REVISION", help="Only if it is at this revision.")] = None,
+    if_match: IfMatch = None,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Retract an edit: nothing is answered by it any more, and its history stays."""
-    headers = {} if if_match is None else {"If-Match": f'"{if_match}"'}
-    call(url, "DELETE", _path(edit_id), params={"reason": reason}, headers=headers)
+    call(url, "DELETE", _path(edit_id), params={"reason": reason}, headers=_precondition(if_match))
     typer.echo(f"{edit_id} is retracted")
 
 
 def text_of(edit: dict[str, Any]) -> str:
     """The prompt of an edit, or the claim, statement or topic that it has in its place."""
     return str(edit[_OWN_FIELDS[Kind(edit["kind"])][0]])
+
+
+def _precondition(revision: int | None) -> dict[str, str]:
+    return {} if revision is None else {"If-Match": f'"{revision}"'}
 
 
 def _path(edit_id: str) -> str:

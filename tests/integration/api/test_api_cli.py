@@ -161,6 +161,22 @@ def test_the_list_is_a_table_on_a_terminal(errata, add):
     assert "Table [red]?" in row
 
 
+def test_an_edit_is_paused_corrected_and_active_again(errata, add):
+    name = add("Changed?", "Yes", "--expires-at", "2999-01-31T12:00:00Z")
+    paused = errata("edit", "change", name, "--state", "paused", "--reason", "Review.", "--tag", "a", "--tag", "b")
+    assert (paused.exit_code, paused.stdout.startswith(f"{name} is paused, at revision ")) == (0, True)
+    assert errata("generate", "Changed?").stderr.startswith("base model")
+    more = ("--state", "active", "--target", "No", "--expires-at", "never", "--json")
+    edit = json.loads(errata("edit", "change", name, *more).stdout)
+    assert (edit["reason"], edit["tags"], edit["expires_at"]) == ("Review.", ["a", "b"], None)
+    assert errata("generate", "Changed?").stdout == "No\n"
+    stale = errata("edit", "change", name, "--target", "x", "--if-match", str(edit["revision"] - 1))
+    assert (stale.exit_code, "at revision" in stale.stderr) == (1, True)
+    other = add("Another?", "Yes", "--draft")
+    assert errata("edit", "change", other, "--state", "active", "--supersedes", name).exit_code == 0
+    assert errata("edit", "change", name, "--state", "active").exit_code == 1
+
+
 def test_edits_are_exported_and_imported_as_a_file(errata, add, postgres, tmp_path):
     add("Exported?", "Yes", "--tag", "moved", "--reason", "Why not.")
     add("--kind", "fact", "Exports work.", "true", "--tag", "moved")
