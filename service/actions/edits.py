@@ -36,10 +36,7 @@ async def submit(services: Services, new: NewEdit, *, actor: str) -> Edit:
         edit = await writing.edits.add(new, embeddings)
         if replaced is not None:
             await writing.edits.retract(replaced.id, reason=new.reason, superseded_by=edit.id)
-    try:
-        await services.runtime.catch_up()
-    except Exception:  # the edit is committed and the follower installs it later: saying otherwise would be false
-        _log.exception("edit committed but not yet installed", edit_id=edit.id, revision=edit.revision)
+    await _install(services, edit.id)
     return edit
 
 
@@ -84,16 +81,10 @@ async def change(
             if not same_texts and (embeddings is None or after.descriptor != prepared):
                 continue  # it was changed while its texts were prepared
             changed = await _commit(writing, before, after, None if same_texts else embeddings, reason)
-        break
-    try:
-        await services.runtime.catch_up()
-    except Exception as error:
-        _log.exception("change committed but not yet installed", edit_id=edit_id, revision=changed.revision)
-        if before.state is EditState.ACTIVE:
-            raise Unavailable(
-                f"{edit_id} is changed, but this replica still answers by it as it was.", hint=_LATER
-            ) from error
-    return changed
+        answered = before.state is EditState.ACTIVE
+        late = "is changed, but this replica still answers by it as it was." if answered else None
+        await _install(services, edit_id, late=late)
+        return changed
 
 
 async def retract(
@@ -111,14 +102,7 @@ async def retract(
     async with services.store.writing(actor=actor) as writing:
         await _changeable(writing, edit_id, revisions)
         await writing.edits.retract(edit_id, reason=reason)
-    try:
-        await services.runtime.catch_up()
-    except Exception as error:
-        _log.exception("retraction committed but not yet installed", edit_id=edit_id)
-        raise Unavailable(
-            f"{edit_id} is retracted, but this replica could not take it out of its memory yet.",
-            hint=_LATER,
-        ) from error
+    await _install(services, edit_id, late="is retracted, but this replica could not take it out of its memory yet.")
 
 
 async def read(services: Services, edit_id: str) -> Edit:
@@ -197,6 +181,23 @@ async def _changeable(opened: Reading | Writing, edit_id: str, revisions: frozen
             extra={"revision": edit.revision},
         )
     return edit
+
+
+async def _install(services: Services, edit_id: str, *, late: str | None = None) -> None:
+    """Bring a committed change into force here.
+
+    When that fails, the follower does it later, and whoever wrote has nothing to send again; `late` is told where an
+    answer could still be given that the change has ended.
+
+    Raises:
+        Unavailable: It failed, and `late` says what that means.
+    """
+    try:
+        await services.runtime.catch_up()
+    except Exception as error:
+        _log.exception("change committed but not yet installed", edit_id=edit_id)
+        if late is not None:
+            raise Unavailable(f"{edit_id} {late}", hint=_LATER) from error
 
 
 def _moved(before: Edit, amend: Callable[[Edit], Edit]) -> Edit:
