@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import threading
@@ -37,12 +38,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edits", type=int, default=10_000)
     arguments = parser.parse_args()
+    load = os.getloadavg()[0]
     with (
         tempfile.TemporaryDirectory() as folder,
         running_server(Path(folder) / "data") as server,
         server.client() as client,
     ):
-        figures = measure(server, client, arguments.edits)
+        figures = measure(server, client, arguments.edits) | {"load_before": load}
     write("imports", "Importing a file of edits", render(figures), figures)
 
 
@@ -186,7 +188,9 @@ def render(figures: dict[str, Any]) -> list[str]:
         "Memory per edit is what the service's process has grown by. Its encoder had embedded the same prompts",
     ]
     notes += [
-        f"before, since it keeps memory for batches of every shape: {figures['encoder_bytes'] / 1e6:.0f} MB by then."
+        f"before, since it keeps memory for batches of every shape: {figures['encoder_bytes'] / 1e6:.0f} MB by then.",
+        "",
+        f"Load of the machine before: {figures['load_before']:.1f}.",
     ]
     title = f"{figures['edits']:,} edits, a file of {figures['bytes'] / 1e6:.1f} MB"
     return [f"| {title} | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items()), *notes]

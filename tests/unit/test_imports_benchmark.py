@@ -20,6 +20,7 @@ def test_the_table_adds_up_and_divides():
     figures = {
         "edits": 10_000,
         "bytes": 1_100_000,
+        "load_before": 0.5,
         "seconds": {"checks": 0.5, "embedding": 22.0, "commit and install": 4.5},
         "import_ms_per_edit": 2.7,
         "post_ms_per_edit": 27.0,
@@ -38,4 +39,5 @@ def test_the_table_adds_up_and_divides():
     assert "| the second by the first | 10.0 |" in lines
     assert "| memory per edit, afterwards | 3,508 bytes |" in lines
     assert "| and during the import | 64 / 74 / 80 |" in lines
-    assert lines[-1].endswith("200 MB by then.")
+    assert lines[-3].endswith("200 MB by then.")
+    assert lines[-1] == "Load of the machine before: 0.5."
