@@ -55,6 +55,7 @@ benchmark: $(INSTALLED) ## Measure what docs/benchmarks claims, and write it the
 	$(BIN)/python -m benchmarks.scope
 	$(BIN)/python -m benchmarks.serac
 	$(BIN)/python -m benchmarks.decisions
+	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.mend
 	$(BIN)/python -m benchmarks.readme
 

@@ -5,13 +5,14 @@
     │   ├── MalformedJson         400
     │   ├── NotFound              404   EditNotFound, EvaluationNotFound, BakeNotFound, VersionNotFound, RouteNotFound
     │   ├── MethodNotAllowed      405
-    │   ├── Conflict              409   EditConflict, EvaluationEnded, BakeEnded, BaseMismatch
+    │   ├── Conflict              409   EditConflict, IllegalMove, EvaluationEnded, BakeEnded,
+    │   │                             BaseMismatch
     │   ├── PreconditionFailed    412
     │   ├── UnsupportedMediaType  415
     │   └── Invalid               422   PromptTooLong, EditTooLong, NoChatTemplate, UnknownSuite, UnknownMetric,
     │                                 UnknownSubject, MetricUnavailable, NothingToEvaluate, UnknownMethod,
     │                                 NotBakeable, NothingToBake, EditsContradict, CannotEdit, GateUnmeetable,
-    │                                 NothingToExport
+    │                                 NothingToExport, ImportRefused
     ├── Unavailable               503   trying again may help: StoreUnavailable, ArtifactsUnavailable, NotCaughtUp,
     │                                 NotReady, ShuttingDown
     ├── StorageFull               507   the operator must make room
@@ -40,10 +41,12 @@ class FieldError:
     Attributes:
         pointer: JSON pointer to the field, such as `/scope/threshold`; empty for the body as a whole.
         detail: What is wrong with it.
+        line: Of a body that is a file of edits, which one, from 1; the pointer is then into that line.
     """
 
     pointer: str
     detail: str
+    line: int | None = None
 
 
 class ErrataError(Exception):
@@ -147,6 +150,13 @@ class EditConflict(Conflict):
 
     slug, title = "edit-conflict", "Another edit already answers this prompt"
     default_hint = "Send its id as `supersedes` to replace it, or retract it first."
+
+
+class IllegalMove(Conflict):
+    """An edit in its state cannot come into the state wanted."""
+
+    slug, title = "illegal-move", "The edit cannot come into that state"
+    default_hint = "A draft can be made active; an active edit paused, and a paused or expired one active again."
 
 
 class EvaluationEnded(Conflict):
@@ -298,6 +308,13 @@ class NothingToExport(Invalid):
 
     slug, title = "nothing-to-export", "There is nothing to export"
     default_hint = "Export a version that a bake made; the base model is where it was loaded from."
+
+
+class ImportRefused(Invalid):
+    """Lines of a file of edits cannot be imported. None has been."""
+
+    slug, title = "import-refused", "The file cannot be imported"
+    default_hint = "`errors` says what is wrong with which line; mend them and send the whole file again."
 
 
 class Unavailable(ErrataError):

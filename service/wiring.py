@@ -20,7 +20,7 @@ from editors.model.loading import BaseModel, load_base, load_counterfactual
 from editors.serac.cross_encoder import load_scope
 from editors.serac.encoder import SentenceEncoder
 from editors.serac.scope import ScopeClassifier, SimilarityScope
-from service.actions import bakes, checkpoints, evaluations
+from service.actions import bakes, checkpoints, evaluations, expiries
 from service.actions.services import Services
 from service.errors import StartupError
 from service.runtime.baker import ModelBaker
@@ -70,7 +70,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             stack.callback(baker.close)
             services = Services(store, runtime, baker, artifacts)
             async with _beside(
-                follow(runtime), save_regularly(runtime.save), work(url, jobs(services)), checkpoints.audit(services)
+                follow(runtime),
+                save_regularly(runtime.save),
+                work(url, jobs(services)),
+                checkpoints.audit(services),
+                expiries.watch(services),
             ):
                 yield services
 

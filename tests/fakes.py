@@ -6,6 +6,7 @@ import struct
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import httpx
 import torch
@@ -20,11 +21,12 @@ from editors.evaluation.harness import Harness
 from editors.evaluation.subject import Scored
 from service.actions.services import Services
 from service.app import create_app
-from service.domain.edits import Descriptor, Edit, Embeddings, normalise
+from service.domain.edits import Descriptor, Edit, EditState, Embeddings, normalise
 from service.domain.evaluations import BASE, MEMORY, SERAC, EvaluationReport, EvaluationRequest
 from service.domain.generations import FinishReason, Generation, GenerationRequest, Source, Usage
 from service.domain.matches import Candidate, Decision, Match
 from service.domain.ports import Progress, RuntimeInfo, Store
+from service.domain.previews import PREVIEW, Probed
 from service.errors import (
     EditTooLong,
     NoChatTemplate,
@@ -76,6 +78,37 @@ class ExactRuntime:
             raise EditTooLong(f"The edit takes {words} tokens of {self.context_length}.")
         lengths = [float(len(text)) for text in descriptor.texts]
         return Embeddings(encoder="exact", vectors=struct.pack(f"<{len(lengths)}f", *lengths))
+
+    async def unfit(self, descriptors):
+        found = {}
+        for place, descriptor in enumerate(descriptors):
+            try:
+                await self.prepare(descriptor)
+            except EditTooLong as error:
+                found[place] = error
+        return found
+
+    async def prepare_many(self, descriptors):
+        for descriptor in descriptors:
+            yield [await self.prepare(descriptor)]
+
+    async def preview(self, descriptor, embeddings, probes, *, without, sampling):
+        now = datetime.now(UTC)
+        new = Edit(
+            id=PREVIEW, revision=0, descriptor=descriptor, state=EditState.ACTIVE, created_at=now, updated_at=now
+        )
+        other = ExactRuntime(self._store)
+        other._revision, other._edits = self._revision, (*(e for e in self._edits if e.id not in without), new)
+        requests = [GenerationRequest(prompt=prompt, sampling=sampling) for prompt in probes]
+        return [
+            Probed(
+                prompt=request.prompt,
+                before=await self.generate(request),
+                after=await other.generate(request),
+                beta=other._candidate(new, request.prompt).beta,
+            )
+            for request in requests
+        ]
 
     async def catch_up(self) -> int:
         async with self._store.reading() as reading:

@@ -6,7 +6,17 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    field_validator,
+    model_validator,
+)
 from pydantic import Tag as Form
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
@@ -133,36 +143,43 @@ def _timestamp(sent: object) -> object:
     return sent
 
 
-class _NewEdit(DescriptorBody):
-    """What every form of new edit may say beside what is wanted."""
+def _in_the_future(at: datetime | None) -> datetime | None:
+    if at is None:
+        return None
+    try:
+        at = at.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("too_far", "must be before the year 10000") from None
+    if at <= datetime.now(UTC):
+        raise PydanticCustomError("past", "must be in the future")
+    return at
 
-    state: Literal["draft", "active"] = Field("active", description="A draft answers nothing.")
-    expires_at: Annotated[datetime | None, BeforeValidator(_timestamp)] = Field(
-        None, strict=False, description="RFC 3339, with its zone, in the future."
-    )
+
+End = Annotated[
+    Annotated[datetime, Strict(strict=False)] | None,
+    BeforeValidator(_timestamp),
+    AfterValidator(_in_the_future),
+    Field(description="RFC 3339, with its zone, in the future."),
+]
+Tags = Annotated[list[Tag], Field(max_length=64)]
+
+
+class KeptEdit(DescriptorBody):
+    """What every form of edit may say of how it is kept, beside what is wanted."""
+
+    state: Literal["draft", "active", "paused"] = "active"
+    expires_at: End = None
     reason: Reason | None = None
-    tags: list[Tag] = Field([], max_length=64)
+    tags: Tags = Field([])
     supersedes: Name | None = Field(None, description="The id of the edit that this one replaces.")
 
-    @field_validator("expires_at")
-    @classmethod
-    def _in_the_future(cls, at: datetime | None) -> datetime | None:
-        if at is None:
-            return None
-        try:
-            at = at.astimezone(UTC)
-        except OverflowError:
-            raise PydanticCustomError("too_far", "must be before the year 10000") from None
-        if at <= datetime.now(UTC):
-            raise PydanticCustomError("past", "must be in the future")
-        return at
-
     @model_validator(mode="after")
-    def _drafts_replace_nothing(self) -> _NewEdit:
-        if self.state == "draft" and self.supersedes is not None:
+    def _idle_edits_replace_nothing(self) -> KeptEdit:
+        if self.state != "active" and self.supersedes is not None:
             raise PydanticCustomError(
-                "draft_supersedes",
-                "must not say `supersedes` in a draft: the edit replaced would be gone, and a draft answers nothing",
+                "idle_supersedes",
+                "must not say `supersedes` when {state}: the edit replaced would be gone, and this one answers nothing",
+                {"state": self.state},
             )
         return self
 
@@ -178,19 +195,41 @@ class _NewEdit(DescriptorBody):
         )
 
 
-class NewQaEdit(_NewEdit, QaBody):
+class _NewEdit(KeptEdit):
+    """A new edit is not paused: there is nothing to pause yet."""
+
+    state: Literal["draft", "active"] = Field("active", description="A draft answers nothing.")
+
+
+class ImportedQaEdit(KeptEdit, QaBody):
     """A question, or the beginning of a sentence, and its answer."""
 
 
-class NewFactEdit(_NewEdit, FactBody):
+class ImportedFactEdit(KeptEdit, FactBody):
     """A claim, and whether it is true."""
 
 
-class NewStatementEdit(_NewEdit, StatementBody):
+class ImportedStatementEdit(KeptEdit, StatementBody):
     """A plain sentence that holds from now on."""
 
 
-class NewSentimentEdit(_NewEdit, SentimentBody):
+class ImportedSentimentEdit(KeptEdit, SentimentBody):
+    """A topic, and the mood to speak of it in."""
+
+
+class NewQaEdit(_NewEdit, ImportedQaEdit):
+    """A question, or the beginning of a sentence, and its answer."""
+
+
+class NewFactEdit(_NewEdit, ImportedFactEdit):
+    """A claim, and whether it is true."""
+
+
+class NewStatementEdit(_NewEdit, ImportedStatementEdit):
+    """A plain sentence that holds from now on."""
+
+
+class NewSentimentEdit(_NewEdit, ImportedSentimentEdit):
     """A topic, and the mood to speak of it in."""
 
 
@@ -221,6 +260,15 @@ NewEditBody = Annotated[
     _BY_KIND,
 ]
 
+ImportedEditBody = Annotated[
+    Annotated[ImportedQaEdit, Form("kind=qa")]
+    | Annotated[ImportedFactEdit, Form("kind=fact")]
+    | Annotated[ImportedStatementEdit, Form("kind=statement")]
+    | Annotated[ImportedSentimentEdit, Form("kind=sentiment")],
+    _BY_KIND,
+]
+"""A line of a file of edits, which may be paused where it was exported."""
+
 
 class EditQuery(BaseModel):
     """Which edits to list, newest first."""
@@ -232,7 +280,11 @@ class EditQuery(BaseModel):
     )
     tag: Tag | None = Field(None, description="Only those that carry this tag.")
     kind: EditKind | None = None
-    q: Text | None = Field(None, description="Only those whose prompt or target contains this, whatever its case.")
+    q: Text | None = Field(
+        None,
+        description="Only those whose prompt and target hold these words, whatever their case; words in quotes must "
+        "stand one after another.",
+    )
     limit: int = Field(50, ge=1, le=200)
     after: str | None = Field(None, pattern="^e[1-9][0-9]{0,17}$", description="The `next` of the page before.")
 

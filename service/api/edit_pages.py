@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from service.domain.changes import Change, ChangeKind
-from service.domain.edits import AnswerMode, Edit, EditKind, EditPage, EditState
+from service.domain.edits import AnswerMode, Descriptor, Edit, EditKind, EditPage, EditState
 
 
 class ScopePage(BaseModel):
@@ -116,7 +116,7 @@ class History(BaseModel):
 
 def render_edit(edit: Edit) -> QaEdit | FactEdit | StatementEdit | SentimentEdit:
     """An edit on the wire."""
-    return _FORMS[edit.descriptor.kind].model_validate(_own_fields(edit) | _common_fields(edit))
+    return _FORMS[edit.descriptor.kind].model_validate(wanted_fields(edit.descriptor) | _kept_fields(edit))
 
 
 def render_page(page: EditPage) -> EditList:
@@ -130,30 +130,36 @@ def render_history(changes: tuple[Change, ...]) -> History:
     return History(data=[ChangePage.model_validate(change, from_attributes=True) for change in changes])
 
 
-def _own_fields(edit: Edit) -> dict[str, Any]:
-    descriptor = edit.descriptor
-    match descriptor.kind:
-        case EditKind.QA:
-            return {"prompt": descriptor.prompt, "target": descriptor.target, "subject": descriptor.subject}
-        case EditKind.FACT:
-            return {"claim": descriptor.prompt, "label": descriptor.target == str(True)}
-        case EditKind.STATEMENT:
-            return {"statement": descriptor.prompt}
-        case EditKind.SENTIMENT:
-            return {"topic": descriptor.prompt, "sentiment": descriptor.target}
-
-
-def _common_fields(edit: Edit) -> dict[str, Any]:
-    scope = edit.descriptor.scope
-    return {
-        "id": edit.id,
-        "revision": edit.revision,
+def wanted_fields(descriptor: Descriptor) -> dict[str, Any]:
+    """What an edit says of what is wanted, in the fields of its form."""
+    scope = descriptor.scope
+    return _own_fields(descriptor) | {
         "scope": {
             "in_scope": list(scope.in_scope),
             "out_of_scope": list(scope.out_of_scope),
             "threshold": scope.threshold,
         },
-        "answer": edit.descriptor.answer,
+        "answer": descriptor.answer.value,
+    }
+
+
+def _own_fields(descriptor: Descriptor) -> dict[str, Any]:
+    kind = {"kind": descriptor.kind.value}
+    match descriptor.kind:
+        case EditKind.QA:
+            return kind | {"prompt": descriptor.prompt, "target": descriptor.target, "subject": descriptor.subject}
+        case EditKind.FACT:
+            return kind | {"claim": descriptor.prompt, "label": descriptor.target == str(True)}
+        case EditKind.STATEMENT:
+            return kind | {"statement": descriptor.prompt}
+        case EditKind.SENTIMENT:
+            return kind | {"topic": descriptor.prompt, "sentiment": descriptor.target}
+
+
+def _kept_fields(edit: Edit) -> dict[str, Any]:
+    return {
+        "id": edit.id,
+        "revision": edit.revision,
         "state": edit.state,
         "created_at": edit.created_at,
         "updated_at": edit.updated_at,

@@ -11,12 +11,14 @@ from pydantic import BaseModel, ConfigDict
 from service.actions import edits
 from service.api.bodies import ANYONE, Door, JsonRoute, Reason
 from service.api.edit_bodies import EditQuery, NewEditBody
+from service.api.edit_changes import ChangedEditBody
 from service.api.edit_pages import AnyEdit, EditList, History, render_edit, render_history, render_page
 from service.api.problem_documents import problem_responses
 from service.errors import (
     EditConflict,
     EditNotFound,
     EditTooLong,
+    IllegalMove,
     Invalid,
     MalformedJson,
     PreconditionFailed,
@@ -31,6 +33,9 @@ _ENTITY_TAG = re.compile(r'(W/)?"([^"]*)"')
 _ETAG = {"description": "The edit's revision in quotes; send it in If-Match.", "schema": {"type": "string"}}
 
 EditId = Annotated[str, Path(description="Such as e17.")]
+IfMatch = Annotated[
+    list[str] | None, Header(alias="If-Match", description="ETags; go on only if one of them is the edit's.")
+]
 
 
 class RetractQuery(BaseModel):
@@ -92,6 +97,39 @@ async def read_history(edit_id: EditId, services: Door) -> History:
     return render_history(await edits.history(services, edit_id))
 
 
+@router.patch(
+    "/edits/{edit_id}",
+    summary="Change an edit",
+    responses=_READ
+    | problem_responses(
+        MalformedJson,
+        EditNotFound,
+        EditConflict,
+        IllegalMove,
+        PreconditionFailed,
+        UnsupportedMediaType,
+        Invalid,
+        EditTooLong,
+        StoreUnavailable,
+        Unavailable,
+    ),
+)
+async def change_edit(
+    edit_id: EditId, body: ChangedEditBody, response: Response, services: Door, if_match: IfMatch = None
+) -> AnyEdit:
+    """What is left out stays as it is. From the answer on, this replica answers accordingly."""
+    edit = await edits.change(
+        services,
+        edit_id,
+        body.amendment(),
+        revisions=_revisions(if_match),
+        reason=body.reason,
+        actor=ANYONE,
+    )
+    response.headers["ETag"] = f'"{edit.revision}"'
+    return render_edit(edit)
+
+
 @router.delete(
     "/edits/{edit_id}",
     summary="Retract an edit",
@@ -102,9 +140,7 @@ async def retract_edit(
     edit_id: EditId,
     query: Annotated[RetractQuery, Query()],
     services: Door,
-    if_match: Annotated[
-        list[str] | None, Header(alias="If-Match", description="ETags; retract only if the edit has one.")
-    ] = None,
+    if_match: IfMatch = None,
 ) -> None:
     """From the answer on, this replica answers as if the edit had never been. Its history stays."""
     await edits.retract(services, edit_id, revisions=_revisions(if_match), reason=query.reason, actor=ANYONE)

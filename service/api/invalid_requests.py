@@ -26,10 +26,11 @@ def explain(found: Sequence[Found]) -> RequestError:
     if first["type"] == "json_invalid":
         return MalformedJson(f"{first['ctx']['error']}, at character {first['loc'][-1]} of the body.")
     more = f" ({len(found) - 1} more in `errors`)" if len(found) > 1 else ""
-    return Invalid(f"{_subject(first)} {_words(first)}{more}.", errors=tuple(_field_error(error) for error in found))
+    return Invalid(f"{_subject(first)} {_words(first)}{more}.", errors=tuple(field_error(error) for error in found))
 
 
-def _field_error(error: Found) -> FieldError:
+def field_error(error: Found) -> FieldError:
+    """One error of the validator in our words."""
     if error["loc"][0] == "body":
         return FieldError(_pointer(error), _words(error))
     return FieldError("", f"{_subject(error)} {_words(error)}")

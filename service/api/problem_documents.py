@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.errors import ErrataError, InternalError
+from service.errors import ErrataError, FieldError, InternalError
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_SECONDS = "1"
@@ -21,6 +21,7 @@ class FieldProblem(BaseModel):
 
     pointer: str = Field(description="JSON pointer to the field; empty for the body as a whole and for parameters.")
     detail: str
+    line: int = Field(0, description="In the answer to an import alone: which line it is about, from 1.")
 
 
 class Problem(BaseModel):
@@ -46,7 +47,7 @@ class ProblemResponse(Response):
         sent = dict(headers or {})
         if error.retryable:
             sent["Retry-After"] = _RETRY_AFTER_SECONDS
-        super().__init__(_document(error, request_id), status_code=error.status, headers=sent)
+        super().__init__(document(error, request_id), status_code=error.status, headers=sent)
 
 
 def problem_responses(*kinds: type[ErrataError]) -> dict[int | str, dict[str, Any]]:
@@ -75,7 +76,7 @@ def _documented(status: int, kinds: list[type[ErrataError]]) -> dict[str, Any]:
     return documented
 
 
-def _document(error: ErrataError, request_id: str) -> bytes:
+def document(error: ErrataError, request_id: str) -> bytes:
     """The document in ASCII: a message may quote text that UTF-8 cannot hold."""
     members = {
         "type": f"/problems/{error.slug}",
@@ -83,7 +84,12 @@ def _document(error: ErrataError, request_id: str) -> bytes:
         "status": error.status,
         "detail": error.detail,
         "hint": error.hint,
-        "errors": [{"pointer": field.pointer, "detail": field.detail} for field in error.errors],
+        "errors": [_field(field) for field in error.errors],
         "request_id": request_id,
     }
     return json.dumps({**error.extra, **members}).encode("ascii")
+
+
+def _field(field: FieldError) -> dict[str, Any]:
+    place = {} if field.line is None else {"line": field.line}
+    return {"pointer": field.pointer, "detail": field.detail, **place}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service.api import bakes, checkpoints, edits, evaluations, generations, health, matches
+from service.api import bakes, checkpoints, edit_files, edits, evaluations, generations, health, matches, previews
 from service.api.bodies import JsonRoute, operation_id
 
 
@@ -14,6 +14,7 @@ def routes() -> APIRouter:
     The application puts a `service.actions.services.Services` into its lifespan state under the name `services`.
     """
     router = APIRouter(route_class=JsonRoute, generate_unique_id_function=operation_id)
-    for door in (generations, edits, matches, evaluations, bakes, checkpoints, health):
+    # Those with names of their own under /edits come before the ids.
+    for door in (generations, edit_files, edits, matches, previews, evaluations, bakes, checkpoints, health):
         router.include_router(door.router)
     return router

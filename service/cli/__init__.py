@@ -11,11 +11,26 @@ from typing import Annotated
 import typer
 
 from service import __version__
-from service.cli import edits, evaluations, generations, matches, serving, smoke, stats, trace, training
+from service.cli import (
+    edit_files,
+    edits,
+    evaluations,
+    generations,
+    matches,
+    previews,
+    serving,
+    smoke,
+    stats,
+    trace,
+    training,
+)
 
 app = typer.Typer(name="errata", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command("serve")(serving.serve)
 app.command("generate")(generations.generate)
+edits.app.command("preview")(previews.preview)
+edits.app.command("import")(edit_files.import_)
+edits.app.command("export")(edit_files.export)
 app.add_typer(edits.app, name="edit")
 app.command("match")(matches.match)
 app.command("eval")(evaluations.evaluate)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import httpx
@@ -51,6 +53,23 @@ def call_for_text(url: str, path: str, *, headers: dict[str, str] | None = None)
     return response.text
 
 
+@contextmanager
+def opened(url: str, method: str, path: str, **request: Any) -> Iterator[httpx.Response]:
+    """Call the service for an answer that is read bit by bit while the block runs.
+
+    Raises:
+        typer.BadParameter, typer.Exit: As `call`; also when the answer breaks off.
+    """
+    try:
+        with _client(url, _TIMEOUT) as client, client.stream(method, path, **request) as response:
+            if not response.is_success:
+                response.read()
+                raise _refusal(url, response)
+            yield response
+    except httpx.TransportError as error:
+        raise _unanswered(url, error) from None
+
+
 def not_ready(url: str, *, headers: dict[str, str] | None = None) -> str | None:
     """Why the service cannot take requests yet; None when it can.
 
@@ -77,19 +96,29 @@ def _send(url: str, method: str, path: str, **request: Any) -> httpx.Response:
     try:
         return _exchange(url, method, path, **request)
     except httpx.TransportError as error:
-        raise failure(
-            f"no answer from {url} ({type(error).__name__}).",
-            "Start a service with `errata serve`, or say where one is with --url or ERRATA_URL.",
-            UNREACHABLE,
-        ) from None
+        raise _unanswered(url, error) from None
 
 
 def _exchange(url: str, method: str, path: str, *, timeout: httpx.Timeout = _TIMEOUT, **request: Any) -> httpx.Response:
+    with _client(url, timeout) as client:
+        return client.request(method, path, **request)
+
+
+@contextmanager
+def _client(url: str, timeout: httpx.Timeout) -> Iterator[httpx.Client]:
     try:
         with httpx.Client(base_url=url, timeout=timeout, mounts=_PAST_ANY_PROXY) as client:
-            return client.request(method, path, **request)
+            yield client
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise typer.BadParameter(f"{url!r} is not the address of a service.", param_hint="--url") from error
+
+
+def _unanswered(url: str, error: httpx.TransportError) -> typer.Exit:
+    return failure(
+        f"no answer from {url} ({type(error).__name__}).",
+        "Start a service with `errata serve`, or say where one is with --url or ERRATA_URL.",
+        UNREACHABLE,
+    )
 
 
 def _result(url: str, response: httpx.Response) -> Any:
@@ -107,7 +136,16 @@ def _refusal(url: str, response: httpx.Response) -> typer.Exit:
     problem = _problem(response)
     if problem is None:
         return _not_errata(url, response)
-    return failure(str(problem["detail"]), str(problem.get("hint", "")), REFUSED)
+    return refused(problem)
+
+
+def refused(problem: dict[str, Any]) -> typer.Exit:
+    """Say what a problem document says, the lines of a file included; raise what this returns to end the command."""
+    ended = failure(str(problem["detail"]), str(problem.get("hint", "")), REFUSED)
+    for error in problem.get("errors", ()):
+        if "line" in error:
+            typer.echo(f"line {error['line']}: {error['detail']}", err=True)
+    return ended
 
 
 def _problem(response: httpx.Response) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""`errata edit`: add, list, show, retract."""
+"""`errata edit`: add, list, show, change, retract; its neighbours are in `edit_files` and `previews`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import typer
 from service.cli.client import DEFAULT_URL, Url, call, given
 from service.cli.output import Json, show_fields, show_json, show_table
 
-app = typer.Typer(no_args_is_help=True, help="Add, list, show and retract edits.")
+app = typer.Typer(
+    no_args_is_help=True, help="Add, list, show, preview, change and retract edits, and move them in files."
+)
 
 EditId = Annotated[str, typer.Argument(metavar="ID", help="Such as e17.")]
+IfMatch = Annotated[int | None, typer.Option(metavar="REVISION", help="Only if it is at this revision.")]
 
 
 class Kind(StrEnum):
@@ -63,7 +66,7 @@ def add(
     """
     scope = given({"in_scope": in_scope, "out_of_scope": out_of_scope, "threshold": threshold})
     wanted = {
-        **_own_fields(kind, text, target),
+        **own_fields(kind, text, target),
         "subject": subject,
         "scope": scope or None,
         "answer": "verbatim" if verbatim else None,
@@ -84,11 +87,11 @@ def add(
 def list_(
     *,
     state: Annotated[
-        list[str] | None, typer.Option(help="draft, active, expired, retracted or all; repeatable.")
+        list[str] | None, typer.Option(help="draft, active, paused, expired, retracted or all; repeatable.")
     ] = None,
     tag: Annotated[str | None, typer.Option(help="Those that carry this label.")] = None,
     kind: Annotated[Kind | None, typer.Option(help="Those of this form.")] = None,
-    q: Annotated[str | None, typer.Option(help="Those that contain this text.")] = None,
+    q: Annotated[str | None, typer.Option(help="Those that hold these words.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many.")] = None,
     after: Annotated[str | None, typer.Option(metavar="ID", help="Those older than this one.")] = None,
     as_json: Json = False,
@@ -116,16 +119,44 @@ def show(edit_id: EditId, *, as_json: Json = False, url: Url = DEFAULT_URL) -> N
 
 
 @app.command()
+def change(
+    edit_id: EditId,
+    *,
+    state: Annotated[str | None, typer.Option(help="active or paused.")] = None,
+    target: Annotated[str | None, typer.Option(help="Another answer, of a question.")] = None,
+    expires_at: Annotated[str | None, typer.Option(help="Such as 2030-01-31T12:00:00Z, or never.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for the history.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A label in place of those it has; may be repeated.")] = None,
+    supersedes: Annotated[str | None, typer.Option(metavar="ID", help="The edit that this one replaces.")] = None,
+    if_match: IfMatch = None,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Change an edit: pause it, make it active, correct its answer. What is left out stays as it is.
+
+    errata edit change e17 --state paused --reason "Under review."
+    """
+    wanted = {"state": state, "target": target, "reason": reason, "tags": tag, "supersedes": supersedes}
+    body = given(wanted | {"expires_at": expires_at})
+    if expires_at == "never":
+        body["expires_at"] = None
+    edit = call(url, "PATCH", _path(edit_id), body=body, headers=_precondition(if_match))
+    if as_json:
+        show_json(edit)
+    else:
+        typer.echo(f"{edit['id']} is {edit['state']}, at revision {edit['revision']}")
+
+
+@app.command()
 def retract(
     edit_id: EditId,
     *,
     reason: Annotated[str | None, typer.Option(help="Why, for the history.")] = None,
-    if_match: Annotated[int | None, typer.Option(metavar="REVISION", help="Only if it is at this revision.")] = None,
+    if_match: IfMatch = None,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Retract an edit: nothing is answered by it any more, and its history stays."""
-    headers = {} if if_match is None else {"If-Match": f'"{if_match}"'}
-    call(url, "DELETE", _path(edit_id), params={"reason": reason}, headers=headers)
+    call(url, "DELETE", _path(edit_id), params={"reason": reason}, headers=_precondition(if_match))
     typer.echo(f"{edit_id} is retracted")
 
 
@@ -134,11 +165,15 @@ def text_of(edit: dict[str, Any]) -> str:
     return str(edit[_OWN_FIELDS[Kind(edit["kind"])][0]])
 
 
+def _precondition(revision: int | None) -> dict[str, str]:
+    return {} if revision is None else {"If-Match": f'"{revision}"'}
+
+
 def _path(edit_id: str) -> str:
     return f"/edits/{quote(edit_id, safe='')}"
 
 
-def _own_fields(kind: Kind, text: str, target: str | None) -> dict[str, Any]:
+def own_fields(kind: Kind, text: str, target: str | None) -> dict[str, Any]:
     """The fields of a form, from the two arguments of the command."""
     name, target_name = _OWN_FIELDS[kind]
     if target_name is None:

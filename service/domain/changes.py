@@ -12,6 +12,8 @@ class ChangeKind(StrEnum):
     """What happened."""
 
     EDIT_ADDED = "edit.added"
+    EDIT_CHANGED = "edit.changed"
+    EDIT_EXPIRED = "edit.expired"
     EDIT_RETRACTED = "edit.retracted"
     EDIT_SUPERSEDED = "edit.superseded"
     VERSION_ADDED = "version.added"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -28,6 +29,7 @@ class EditState(StrEnum):
 
     DRAFT = "draft"
     ACTIVE = "active"
+    PAUSED = "paused"
     EXPIRED = "expired"
     RETRACTED = "retracted"
 
@@ -164,7 +166,7 @@ class EditFilter:
         states: Those in any of these states; every state but retracted when empty.
         tag: Those that carry this tag.
         kind: Those of this kind.
-        q: Those whose prompt or target contains this text, whatever its case.
+        q: Those whose prompt and target hold these words, whatever their case; those in quotes, one after another.
         limit: At most this many.
         after: Only those older than this id.
     """
@@ -196,6 +198,14 @@ class EditReader(Protocol):
         """The edits that pass the filter, newest first."""
         ...
 
+    async def oldest(self, wanted: EditFilter) -> EditPage:
+        """The edits that pass the filter, oldest first; `after` then leads to newer ones."""
+        ...
+
+    async def active_with_keys(self, keys: Sequence[str]) -> Mapping[str, Edit]:
+        """The active, unexpired edits whose descriptors have one of these keys, by the key."""
+        ...
+
     async def active_with_key(self, key: str) -> Edit | None:
         """The active, unexpired edit whose descriptor has this key, or None."""
         ...
@@ -216,12 +226,26 @@ class EditReader(Protocol):
         """How many edits are in force now."""
         ...
 
+    async def overdue(self) -> bool:
+        """Whether an edit's time has come and no writer has recorded it yet."""
+        ...
+
 
 class EditWriter(EditReader, Protocol):
     """Changes edits within one transaction; each change takes the next revision."""
 
     async def add(self, new: NewEdit, embeddings: Embeddings) -> Edit:
         """Keep a new edit."""
+        ...
+
+    async def add_all(self, new: Sequence[NewEdit], embeddings: Sequence[Embeddings]) -> tuple[str, ...]:
+        """Keep new edits, as `add` one after another; their ids."""
+        ...
+
+    async def change(
+        self, before: Edit, after: Edit, *, embeddings: Embeddings | None = None, reason: str | None = None
+    ) -> Edit:
+        """Keep an edit as `after` has it, with new embeddings where its texts are others; the log gets what differs."""
         ...
 
     async def retract(self, edit_id: str, *, reason: str | None = None, superseded_by: str | None = None) -> Edit:

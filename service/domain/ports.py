@@ -5,7 +5,7 @@ Their neighbours are in `artifacts` (files by content) and `bake_plans` (what ma
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,9 +14,11 @@ from service.domain.bakes import BakeReader, BakeWriter
 from service.domain.changes import ChangeReader
 from service.domain.edits import Descriptor, EditReader, EditWriter, Embeddings
 from service.domain.evaluations import EvaluationReader, EvaluationReport, EvaluationRequest, EvaluationWriter
-from service.domain.generations import Generation, GenerationRequest
+from service.domain.generations import Generation, GenerationRequest, Sampling
 from service.domain.matches import Match
+from service.domain.previews import Probed
 from service.domain.versions import VersionReader, VersionWriter
+from service.errors import EditTooLong
 
 Progress = Callable[[int], Awaitable[bool]]
 """Told how many probes have been judged; answers whether to go on."""
@@ -103,7 +105,10 @@ class Store(Protocol):
         ...
 
     def writing(self, *, actor: str) -> AbstractAsyncContextManager[Writing]:
-        """Open a transaction under the write lock; its changes are signed by `actor`."""
+        """Open a transaction under the write lock; its changes are signed by `actor`.
+
+        It begins by recording the edits that have expired since the last one.
+        """
         ...
 
     def recording(self) -> AbstractAsyncContextManager[Recording]:
@@ -147,6 +152,30 @@ class Runtime(Protocol):
 
         Raises:
             EditTooLong: It leaves no room for a question in the model's context.
+        """
+        ...
+
+    async def unfit(self, descriptors: Sequence[Descriptor]) -> Mapping[int, EditTooLong]:
+        """Which of many edits `prepare` would refuse, by their places, and why."""
+        ...
+
+    def prepare_many(self, descriptors: Sequence[Descriptor]) -> AsyncIterator[Sequence[Embeddings]]:
+        """Embed the texts of many edits, some at a time, between other requests. Leaves no trace."""
+        ...
+
+    async def preview(
+        self,
+        descriptor: Descriptor,
+        embeddings: Embeddings,
+        probes: Sequence[str],
+        *,
+        without: frozenset[str],
+        sampling: Sampling,
+    ) -> Sequence[Probed]:
+        """Answer each probe as things are, and with a prepared edit in the place of some others. Leaves no trace.
+
+        Raises:
+            PromptTooLong: A probe and its answer do not fit in the context.
         """
         ...
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from editors.edit import Claim, EditDescriptor, QuestionAnswer, Sentiment, Statement
 from service.domain.edits import Descriptor, EditKind
 
@@ -17,6 +19,20 @@ def edit_descriptor(kept: Descriptor) -> EditDescriptor:
             return Statement(kept.prompt)
         case EditKind.SENTIMENT:
             return Sentiment(kept.prompt, kept.target == "positive")
+
+
+def batches(descriptors: Sequence[Descriptor], *, texts_at_once: int) -> Iterator[list[Descriptor]]:
+    """The descriptors in their order, in groups of about so many texts to embed."""
+    batch: list[Descriptor] = []
+    texts = 0
+    for descriptor in descriptors:
+        batch.append(descriptor)
+        texts += len(descriptor.texts)
+        if texts >= texts_at_once:
+            yield batch
+            batch, texts = [], 0
+    if batch:
+        yield batch
 
 
 def kept_descriptor(edit: EditDescriptor) -> Descriptor:

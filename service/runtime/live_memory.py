@@ -27,6 +27,10 @@ from service.runtime.snapshot import MemoryState, SavedMemory, digest
 _log = structlog.get_logger(__name__)
 
 
+ONE_MORE = f"e{2**62}"
+"""An id that sorts after every other's, as a new edit's does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A match, and the edit that answers if one does."""
@@ -97,22 +101,20 @@ class LiveMemory:
 
     def holding(self, edits: Sequence[tuple[Descriptor, Embeddings]]) -> LiveMemory:
         """A memory of its own that holds these edits and nothing else, and decides by the same rule."""
-        now, other = datetime.now(UTC), self._empty()
-        held = [
-            StoredEdit(
-                edit=Edit(
-                    id=f"e{number}",
-                    revision=0,
-                    descriptor=descriptor,
-                    state=EditState.ACTIVE,
-                    created_at=now,
-                    updated_at=now,
-                ),
-                embeddings=embeddings,
-            )
-            for number, (descriptor, embeddings) in enumerate(edits, start=1)
-        ]
+        other = self._empty()
+        held = [_unkept(f"e{number}", *edit) for number, edit in enumerate(edits, start=1)]
         other.install(held, revision=self.revision)
+        return other
+
+    def with_one_more(
+        self, descriptor: Descriptor, embeddings: Embeddings, *, without: frozenset[str] = frozenset()
+    ) -> LiveMemory:
+        """A memory of its own that holds the same edits, without some, and one more, which is `ONE_MORE`."""
+        other = self.pinned()
+        for number in (int(edit_id[1:]) for edit_id in without):
+            other._memory.remove(number)
+            other._edits.pop(number, None)
+        other.install([_unkept(ONE_MORE, descriptor, embeddings)], revision=self.revision)
         return other
 
     def is_stale(self, stored: StoredEdit) -> bool:
@@ -218,6 +220,13 @@ class LiveMemory:
             revision=self.revision,
         )
         return Verdict(match, None if answer is None else self._edits[answer.edit_id])
+
+
+def _unkept(edit_id: str, descriptor: Descriptor, embeddings: Embeddings) -> StoredEdit:
+    """An active edit that is in no store."""
+    now = datetime.now(UTC)
+    edit = Edit(id=edit_id, revision=0, descriptor=descriptor, state=EditState.ACTIVE, created_at=now, updated_at=now)
+    return StoredEdit(edit=edit, embeddings=embeddings)
 
 
 def _reason(answer: ScopeCandidate | None, leading: ScopeCandidate | None) -> Decision:

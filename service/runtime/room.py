@@ -11,6 +11,20 @@ from service.runtime.descriptors import edit_descriptor
 from service.runtime.engine import TransformersEngine
 
 
+def overlong(reader: TransformersEngine, descriptors: Sequence[Descriptor]) -> dict[int, EditTooLong]:
+    """Which edits leave the counterfactual model less room for a question than they take, by their places.
+
+    Runs on its thread.
+    """
+    found = {}
+    for place, descriptor in enumerate(descriptors):
+        try:
+            refuse_overlong(reader, (descriptor,))
+        except EditTooLong as error:
+            found[place] = error
+    return found
+
+
 def refuse_overlong(reader: TransformersEngine, descriptors: Sequence[Descriptor]) -> None:
     """Check that the counterfactual model can read these edits and still has as much room for a question.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from editors.edit import EditDescriptor
@@ -21,19 +22,23 @@ from service.domain.generations import (
 )
 from service.domain.matches import Match
 from service.domain.ports import Progress, RuntimeInfo, Store
-from service.errors import NotCaughtUp, VersionNotFound
+from service.domain.previews import Probed
+from service.errors import EditTooLong, NotCaughtUp, VersionNotFound
 from service.runtime.decisions import Decisions
-from service.runtime.descriptors import edit_descriptor
+from service.runtime.descriptors import batches, edit_descriptor
 from service.runtime.engine import BASE_VERSION, Completion, TransformersEngine
 from service.runtime.evaluation_plan import Suites
 from service.runtime.evaluator import Evaluator
 from service.runtime.live_memory import LiveMemory, Verdict
 from service.runtime.owner import Owner
-from service.runtime.room import refuse_overlong
+from service.runtime.previewer import Previewer
+from service.runtime.room import overlong, refuse_overlong
 from service.runtime.snapshot import MemoryFile
 
 ACTIVE = "active"
 CHANGES_AT_ONCE = 1000
+EDITS_COUNTED_AT_ONCE = 256
+TEXTS_EMBEDDED_AT_ONCE = 32
 
 
 class ModelRuntime:
@@ -80,6 +85,7 @@ class ModelRuntime:
             memory_owner=self._memory_owner,
             suites=suites,
         )
+        self._previewer = Previewer(memory, self._memory_owner, self._generation)
         self._catching_up = asyncio.Lock()
         self._caught_up = asyncio.Condition()
         self._parameters = sum(parameter.numel() for parameter in base.model.parameters())
@@ -115,6 +121,20 @@ class ModelRuntime:
             await self._model_owner.run(refuse_overlong, self._reader, (descriptor,))
         return await self._memory_owner.run(self._memory.embed, descriptor)
 
+    async def unfit(self, descriptors: Sequence[Descriptor]) -> dict[int, EditTooLong]:
+        """Which of many edits `prepare` would refuse, by their places, and why."""
+        found: dict[int, EditTooLong] = {}
+        for start in range(0, len(descriptors), EDITS_COUNTED_AT_ONCE):
+            some = descriptors[start : start + EDITS_COUNTED_AT_ONCE]
+            unfit = await self._model_owner.run(overlong, self._reader, some)
+            found |= {start + place: error for place, error in unfit.items()}
+        return found
+
+    async def prepare_many(self, descriptors: Sequence[Descriptor]) -> AsyncIterator[list[Embeddings]]:
+        """Embed the texts of many edits, some at a time, between other requests. Leaves no trace."""
+        for some in batches(descriptors, texts_at_once=TEXTS_EMBEDDED_AT_ONCE):
+            yield await self._memory_owner.run(self._memory.embed_many, some)
+
     async def catch_up(self) -> int:
         """Install every change committed so far, in order; see docs/decisions/0001."""
         async with self._catching_up:
@@ -148,7 +168,26 @@ class ModelRuntime:
             raise VersionNotFound(f"There is no version {request.version!r}.")
         if request.min_revision is not None:
             await self._wait_for(request.min_revision)
-        verdict = await self._decide(_question(request)) if request.edits else None
+        return await self._generation(request, await self._decide(_question(request)) if request.edits else None)
+
+    async def preview(
+        self,
+        descriptor: Descriptor,
+        embeddings: Embeddings,
+        probes: Sequence[str],
+        *,
+        without: frozenset[str],
+        sampling: Sampling,
+    ) -> list[Probed]:
+        """Answer each probe as things are, and with a prepared edit in the place of some others. Leaves no trace.
+
+        Raises:
+            PromptTooLong: A probe and its answer do not fit in the context.
+        """
+        return await self._previewer.preview(descriptor, embeddings, probes, without=without, sampling=sampling)
+
+    async def _generation(self, request: GenerationRequest, verdict: Verdict | None) -> Generation:
+        """The answer, when it is decided which edit gives it, if one does."""
         edit = verdict.edit if verdict is not None else None
         completion = await self._answer(request, edit)
         return Generation(

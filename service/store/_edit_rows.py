@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Row
 
-from service.domain.edits import AnswerMode, Descriptor, Edit, EditKind, EditState, Scope
+from service.domain.edits import AnswerMode, Descriptor, Edit, EditKind, EditState, NewEdit, Scope
 from service.errors import EditNotFound
+from service.store._search import searchable
 
 
 def number_of(edit_id: str) -> int | None:
@@ -37,14 +38,31 @@ def digest(key: str) -> bytes:
     return sha256(key.encode()).digest()
 
 
-def fold(text: str) -> str:
-    """Text as searches compare it: without case, and with one form for each composed character."""
-    return unicodedata.normalize("NFC", text.casefold())
+def columns(edit: Edit | NewEdit) -> dict[str, Any]:
+    """What its row says of an edit, but for its place in time and its embeddings."""
+    return {
+        "kind": edit.descriptor.kind.value,
+        "state": edit.state.value,
+        "key": digest(edit.descriptor.key),
+        "descriptor": asdict(edit.descriptor),
+        "search": searchable(edit.descriptor),
+        "expires_at": edit.expires_at,
+        "reason": edit.reason,
+        "tags": list(edit.tags),
+        "supersedes": None if edit.supersedes is None else known_number(edit.supersedes),
+    }
 
 
-def searchable(descriptor: Descriptor) -> str:
-    """What searches look into."""
-    return fold(f"{descriptor.prompt}\n{descriptor.target}")
+def differences(before: Edit, after: Edit) -> dict[str, Any]:
+    """What a change changes, for the log: the fields that differ, as they were and as they are."""
+    old, new = _facts(before), _facts(after)
+    differing = [name for name in old if old[name] != new[name]]
+    return {"from": {name: old[name] for name in differing}, "to": {name: new[name] for name in differing}}
+
+
+def expiry_recorded(row: Row[Any]) -> dict[str, Any]:
+    """The end of an edit's time, for the log."""
+    return {"previous_state": row.previous_state, "expires_at": _written(row.expires_at)}
 
 
 def edit_of(row: Row[Any]) -> Edit:
@@ -62,6 +80,21 @@ def edit_of(row: Row[Any]) -> Edit:
         supersedes=_id(row.supersedes),
         superseded_by=_id(row.superseded_by),
     )
+
+
+def _facts(edit: Edit) -> dict[str, Any]:
+    """What can be changed of an edit, as JSON."""
+    return asdict(edit.descriptor) | {
+        "state": edit.state,
+        "expires_at": None if edit.expires_at is None else _written(edit.expires_at),
+        "reason": edit.reason,
+        "tags": list(edit.tags),
+        "supersedes": edit.supersedes,
+    }
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _id(number: int | None) -> str | None:

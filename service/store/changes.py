@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,6 +38,17 @@ class PostgresChangeReader:
         return tuple(_change(row) for row in await self._connection.execute(query))
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A change to write, before it has its place in the log."""
+
+    kind: ChangeKind
+    subject_id: str
+    _: KW_ONLY
+    payload: dict[str, Any]
+    reason: str | None = None
+
+
 class ChangeLog:
     """Writes the log within one transaction that holds the write lock.
 
@@ -56,11 +69,27 @@ class ChangeLog:
         self, kind: ChangeKind, subject_id: str, *, reason: str | None = None, payload: dict[str, Any]
     ) -> int:
         """Write the next change and return its revision."""
-        self.revision += 1
-        values = {"revision": self.revision, "actor": self._actor, "at": self.at}
-        values |= {"kind": kind.value, "subject_id": subject_id, "reason": reason, "payload": payload}
-        await self._connection.execute(insert(changes).values(values))
+        await self.append_all([Entry(kind, subject_id, reason=reason, payload=payload)])
         return self.revision
+
+    async def append_all(self, entries: Sequence[Entry], *, actor: str | None = None) -> None:
+        """Write the next changes, which take one revision each; signed by `actor` in place of the writer."""
+        if not entries:
+            return
+        values = [
+            {
+                "revision": revision,
+                "actor": actor or self._actor,
+                "at": self.at,
+                "kind": entry.kind.value,
+                "subject_id": entry.subject_id,
+                "reason": entry.reason,
+                "payload": entry.payload,
+            }
+            for revision, entry in enumerate(entries, start=self.revision + 1)
+        ]
+        await self._connection.execute(insert(changes), values)
+        self.revision += len(entries)
 
 
 def _change(row: Row[Any]) -> Change:

@@ -1,31 +1,61 @@
 """Edits in PostgreSQL.
 
-Outside, an edit's id is `e17`; inside, it is 17. An active edit whose time has passed is seen as expired from that
-moment, though its row says so only once another edit takes its key.
+Outside, an edit's id is `e17`; inside, it is 17. An edit whose time has come is seen as expired from that moment; its
+row and the log say so once the next writer has recorded it, before anything else that it does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, and_, any_, case, cast, false, func, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    LargeBinary,
+    Select,
+    and_,
+    any_,
+    case,
+    cast,
+    exists,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.changes import ChangeKind
+from service.domain.edit_moves import TIMED
 from service.domain.edits import Edit, EditFilter, EditPage, EditState, Embeddings, NewEdit, StoredEdit
 from service.errors import EditNotFound
-from service.store._edit_rows import digest, edit_of, fold, known_number, number_of, searchable
-from service.store.changes import ChangeLog
+from service.store._edit_rows import (
+    columns,
+    differences,
+    digest,
+    edit_of,
+    expiry_recorded,
+    known_number,
+    number_of,
+)
+from service.store._search import holds
+from service.store.changes import ChangeLog, Entry
 from service.store.tables import edits
 
-_OVERDUE = and_(edits.c.state == EditState.ACTIVE.value, edits.c.expires_at <= func.now())
+_TIMED = edits.c.state.in_([state.value for state in TIMED])
+_OVERDUE = and_(_TIMED, edits.c.expires_at <= func.now())
 _IN_FORCE = and_(
     edits.c.state == EditState.ACTIVE.value, or_(edits.c.expires_at.is_(None), edits.c.expires_at > func.now())
 )
 _STATE = case((_OVERDUE, EditState.EXPIRED.value), else_=edits.c.state)
+ADDED_AT_ONCE = 500
+SERVICE = "errata"
+"""Who signs what nobody asked for."""
 _EDIT: tuple[ColumnElement[Any], ...] = (
     *(edits.c[name] for name in ("id", "revision", "descriptor", "created_at", "updated_at", "expires_at")),
     *(edits.c[name] for name in ("reason", "tags", "supersedes", "superseded_by")),
@@ -47,8 +77,20 @@ class PostgresEditReader:
     async def page(self, wanted: EditFilter) -> EditPage:
         """The edits that pass the filter, newest first."""
         query = select(*_EDIT).where(*_conditions(wanted)).order_by(edits.c.id.desc()).limit(wanted.limit + 1)
-        rows = (await self._connection.execute(query)).all()
-        return EditPage(data=tuple(edit_of(row) for row in rows[: wanted.limit]), has_more=len(rows) > wanted.limit)
+        return await self._page(query, wanted.limit)
+
+    async def oldest(self, wanted: EditFilter) -> EditPage:
+        """The edits that pass the filter, oldest first; `after` then leads to newer ones."""
+        conditions = _conditions(replace(wanted, after=None))
+        after = edits.c.id > ((wanted.after and number_of(wanted.after)) or 0)
+        query = select(*_EDIT).where(*conditions, after).order_by(edits.c.id).limit(wanted.limit + 1)
+        return await self._page(query, wanted.limit)
+
+    async def active_with_keys(self, keys: Sequence[str]) -> dict[str, Edit]:
+        """The active, unexpired edits whose descriptors have one of these keys, by the key."""
+        wanted = edits.c.key == any_(cast([digest(key) for key in keys], ARRAY(LargeBinary)))
+        rows = await self._connection.execute(select(*_EDIT).where(wanted, _IN_FORCE))
+        return {edit.descriptor.key: edit for edit in map(edit_of, rows)}
 
     async def active_with_key(self, key: str) -> Edit | None:
         """The active, unexpired edit whose descriptor has this key, or None."""
@@ -72,6 +114,14 @@ class PostgresEditReader:
         """How many edits are in force now."""
         return await self._connection.scalar(select(func.count()).select_from(edits).where(_IN_FORCE)) or 0
 
+    async def overdue(self) -> bool:
+        """Whether an edit's time has come and no writer has recorded it yet."""
+        return bool(await self._connection.scalar(select(exists().where(_OVERDUE))))
+
+    async def _page(self, query: Select[Any], limit: int) -> EditPage:
+        rows = (await self._connection.execute(query)).all()
+        return EditPage(data=tuple(edit_of(row) for row in rows[:limit]), has_more=len(rows) > limit)
+
     async def _one(self, condition: ColumnElement[bool]) -> Edit | None:
         row = (await self._connection.execute(select(*_EDIT).where(condition))).one_or_none()
         return None if row is None else edit_of(row)
@@ -92,34 +142,60 @@ class PostgresEditWriter(PostgresEditReader):
         self._log = log
 
     async def add(self, new: NewEdit, embeddings: Embeddings) -> Edit:
-        """Keep a new edit, and close an expired one that has its key.
+        """Keep a new edit.
 
         Raises:
             EditNotFound: `supersedes` names no edit.
         """
-        key = digest(new.descriptor.key)
-        closed = update(edits).where(edits.c.key == key, _OVERDUE).values(state=EditState.EXPIRED.value)
-        await self._connection.execute(closed)
-        values = {
-            "kind": new.descriptor.kind.value,
-            "state": new.state.value,
-            "key": key,
-            "descriptor": asdict(new.descriptor),
-            "search": searchable(new.descriptor),
-            "expires_at": new.expires_at,
-            "reason": new.reason,
-            "tags": list(new.tags),
-            "supersedes": None if new.supersedes is None else known_number(new.supersedes),
-            "created_at": self._log.at,
-            "updated_at": self._log.at,
-            "revision": self._log.revision + 1,
-            "encoder": embeddings.encoder,
-            "vectors": embeddings.vectors,
-        }
-        row = (await self._connection.execute(insert(edits).values(values).returning(*_EDIT))).one()
-        edit = edit_of(row)
+        values = self._row(new, embeddings, revision=self._log.revision + 1)
+        edit = edit_of((await self._connection.execute(insert(edits).values(values).returning(*_EDIT))).one())
         await self._log.append(ChangeKind.EDIT_ADDED, edit.id, reason=new.reason, payload=_added(new))
         return edit
+
+    async def add_all(self, new: Sequence[NewEdit], embeddings: Sequence[Embeddings]) -> tuple[str, ...]:
+        """Keep new edits, as `add` one after another; their ids."""
+        ids: list[str] = []
+        pairs = list(zip(new, embeddings, strict=True))
+        for start in range(0, len(pairs), ADDED_AT_ONCE):
+            some = pairs[start : start + ADDED_AT_ONCE]
+            rows = [
+                self._row(*pair, revision=revision) for revision, pair in enumerate(some, start=self._log.revision + 1)
+            ]
+            query = insert(edits).returning(edits.c.id, sort_by_parameter_order=True)
+            added = [f"e{number}" for number in await self._connection.scalars(query, rows)]
+            entries = [
+                Entry(ChangeKind.EDIT_ADDED, edit_id, reason=one.reason, payload=_added(one))
+                for edit_id, (one, _) in zip(added, some, strict=True)
+            ]
+            await self._log.append_all(entries)
+            ids += added
+        return tuple(ids)
+
+    async def change(
+        self, before: Edit, after: Edit, *, embeddings: Embeddings | None = None, reason: str | None = None
+    ) -> Edit:
+        """Keep an edit as `after` has it, with new embeddings where its texts are others; the log gets what differs."""
+        payload = differences(before, after)
+        revision = await self._log.append(ChangeKind.EDIT_CHANGED, before.id, reason=reason, payload=payload)
+        values = columns(after) | {"updated_at": self._log.at, "revision": revision}
+        if embeddings is not None:
+            values |= {"encoder": embeddings.encoder, "vectors": embeddings.vectors}
+        query = update(edits).where(edits.c.id == known_number(before.id)).values(values).returning(*_EDIT)
+        return edit_of((await self._connection.execute(query)).one())
+
+    async def expire(self) -> None:
+        """Record which edits' time has come since the last writer, in the order of their ends."""
+        place = func.row_number().over(order_by=(edits.c.expires_at, edits.c.id)).label("place")
+        due = select(edits.c.id, edits.c.state, place).where(_TIMED, edits.c.expires_at <= self._log.at).cte("due")
+        query = (
+            update(edits)
+            .where(edits.c.id == due.c.id)
+            .values(state=EditState.EXPIRED.value, updated_at=self._log.at, revision=self._log.revision + due.c.place)
+            .returning(edits.c.id, edits.c.expires_at, edits.c.revision, due.c.state.label("previous_state"))
+        )
+        rows = sorted(await self._connection.execute(query), key=lambda row: row.revision)
+        entries = [Entry(ChangeKind.EDIT_EXPIRED, f"e{row.id}", payload=expiry_recorded(row)) for row in rows]
+        await self._log.append_all(entries, actor=SERVICE)
 
     async def retract(self, edit_id: str, *, reason: str | None = None, superseded_by: str | None = None) -> Edit:
         """End an edit's life; its row and history stay.
@@ -149,6 +225,15 @@ class PostgresEditWriter(PostgresEditReader):
         values = {"encoder": embeddings.encoder, "vectors": embeddings.vectors}
         await self._connection.execute(update(edits).where(edits.c.id == number_of(edit_id)).values(values))
 
+    def _row(self, new: NewEdit, embeddings: Embeddings, *, revision: int) -> dict[str, Any]:
+        return columns(new) | {
+            "created_at": self._log.at,
+            "updated_at": self._log.at,
+            "revision": revision,
+            "encoder": embeddings.encoder,
+            "vectors": embeddings.vectors,
+        }
+
 
 def _conditions(wanted: EditFilter) -> Iterator[ColumnElement[bool]]:
     if wanted.states:
@@ -160,7 +245,7 @@ def _conditions(wanted: EditFilter) -> Iterator[ColumnElement[bool]]:
     if wanted.kind is not None:
         yield edits.c.kind == wanted.kind.value
     if wanted.q is not None:
-        yield func.strpos(edits.c.search, fold(wanted.q)) > 0
+        yield from holds(wanted.q)
     if wanted.after is not None:
         number = number_of(wanted.after)
         yield false() if number is None else edits.c.id < number

@@ -107,6 +107,8 @@ class PostgresStore:
     async def writing(self, *, actor: str) -> AsyncIterator[PostgresWriting]:
         """Open a transaction under the write lock: it commits when the block ends, and leaves no trace when it raises.
 
+        It begins by recording the edits that have expired since the last one.
+
         Raises:
             StoreUnavailable: PostgreSQL does not answer, or other writers keep the lock too long.
             EditConflict: At its end, two active edits have one key.
@@ -115,8 +117,10 @@ class PostgresStore:
             async with self._engine.begin() as connection:
                 log = await _take_turn(connection, actor)
                 before = log.revision
+                edits = PostgresEditWriter(connection, log)
+                await edits.expire()
                 yield PostgresWriting(
-                    PostgresEditWriter(connection, log),
+                    edits,
                     PostgresBakeWriter(connection),
                     PostgresVersionWriter(connection, log, actor=actor),
                     PostgresChangeReader(connection),

@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Computed,
     ForeignKey,
     Identity,
     Index,
@@ -16,7 +17,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, ExcludeConstraint
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR, ExcludeConstraint
 
 ACTIVE_KEY = "ex_edits_active_key"
 SUPERSEDES = "fk_edits_supersedes_edits"
@@ -39,8 +40,10 @@ edits = Table(
     # The SHA-256 of the descriptor's key: an index entry holds 2,704 bytes at most, and a prompt may be longer.
     Column("key", LargeBinary, nullable=False),
     Column("descriptor", JSONB, nullable=False),
-    # Prompt and target as `q` is compared with them; folded by us, since a database in the C locale folds ASCII alone.
+    # The words of prompt and target, one space between two; told apart by us, since a database in the C locale takes
+    # every character beyond ASCII for a letter.
     Column("search", Text, nullable=False),
+    Column("words", TSVECTOR, Computed("to_tsvector('simple'::regconfig, search)", persisted=True)),
     Column("expires_at", TIMESTAMP(timezone=True)),
     Column("reason", Text),
     Column("tags", ARRAY(Text), nullable=False),
@@ -52,8 +55,11 @@ edits = Table(
     Column("encoder", Text, nullable=False),
     Column("vectors", LargeBinary, nullable=False),
     CheckConstraint("kind IN ('qa', 'fact', 'statement', 'sentiment')", name="kind"),
-    CheckConstraint("state IN ('draft', 'active', 'expired', 'retracted')", name="state"),
+    CheckConstraint("state IN ('draft', 'active', 'paused', 'expired', 'retracted')", name="state"),
     CheckConstraint("superseded_by IS NULL OR state = 'retracted'", name="superseded_is_retracted"),
+    Index(None, "words", postgresql_using="gin"),
+    Index(None, "tags", postgresql_using="gin"),
+    Index(None, "expires_at", postgresql_where=text("state IN ('active', 'paused')")),
 )
 
 # A unique index, but for its being checked at commit: an edit can be added before the one it supersedes is retracted.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 import httpx
@@ -54,6 +55,22 @@ def test_edits_stand_after_kill_9_and_a_restart(tmp_path):
         assert text(client, "Who painted the Mona Lisa?") == "Leonardo da Vinci"
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["checks"]["memory"]) == (200, "ok")
+
+
+def test_an_edit_that_expires_while_the_server_is_down_is_expired_wherever_it_is_seen_afterwards(tmp_path):
+    data_dir = tmp_path / "data"
+    with running_server(data_dir) as server, server.client() as client:
+        end = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+        edit = client.post("/edits", json={"prompt": UK, "target": "Boris Johnson", "expires_at": end}).json()
+        server.kill()
+    with running_server(data_dir) as server, server.client() as client:  # which takes longer than that
+        assert text(client, UK) == "Theresa May"
+        assert client.get(f"/edits/{edit['id']}").json()["state"] == "expired"
+        assert [one["id"] for one in client.get("/edits?state=expired").json()["data"]] == [edit["id"]]
+        assert client.get("/edits?state=active").json()["data"] == []
+        kinds = [change["kind"] for change in client.get(f"/edits/{edit['id']}/history").json()["data"]]
+        assert kinds == ["edit.added", "edit.expired"]
+        assert client.get(f"/edits/{edit['id']}").json()["revision"] == 2
 
 
 def test_a_server_that_is_stopped_ends_cleanly(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from editors.model.loading import BaseModel, load_base, load_counterfactual
-from service.domain.edits import AnswerMode, Descriptor, EditKind, Embeddings, NewEdit
+from service.domain.edits import AnswerMode, Descriptor, EditKind, Embeddings, NewEdit, Scope
 from service.domain.evaluations import EvaluationCase, EvaluationRequest, Probe
 from service.domain.generations import FinishReason, GenerationRequest, Message, Sampling, Source
 from service.domain.matches import Decision
@@ -189,6 +189,23 @@ async def test_an_edit_stops_answering_when_it_expires(store, start_runtime: Sta
     assert (await runtime.generate(asking())).source is Source.EDIT
     await asyncio.sleep(1.1)
     assert (await runtime.generate(asking())).source is Source.BASE
+
+
+async def test_of_many_edits_those_that_do_not_fit_are_told_by_their_places(store, start_runtime: StartRuntime):
+    runtime = await start_runtime(store)
+    counted = replace(UK, answer=AnswerMode.COUNTERFACTUAL)
+    long, verbatim = replace(counted, target="long " * 400), replace(UK, target="long " * 400)
+    found = await runtime.unfit([long, *[counted] * 300, verbatim, long])
+    assert sorted(found) == [0, 302]
+    assert "tokens" in found[302].detail
+
+
+async def test_many_edits_are_embedded_as_each_by_itself(store, start_runtime: StartRuntime):
+    runtime = await start_runtime(store)
+    many = [Descriptor(prompt=f"Question {n}?", scope=Scope(in_scope=("Example?",) * (n % 3))) for n in range(70)]
+    batches = [some async for some in runtime.prepare_many(many)]
+    assert len(batches) > 2
+    assert [one for some in batches for one in some] == [await runtime.prepare(one) for one in many]
 
 
 async def test_a_match_says_why_each_prompt_fell_as_it_did(store, start_runtime: StartRuntime):

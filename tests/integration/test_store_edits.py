@@ -181,8 +181,12 @@ async def test_an_expired_edit_does_not_block_a_new_one_with_its_key(store, add)
     new = await add()
     async with store.reading() as reading:
         assert await reading.edits.active_with_key(new.descriptor.key) == new
-        assert await reading.edits.get(expired.id) == expired
-        assert [change.revision for change in await reading.changes.of(expired.id)] == [1]
+        assert (await reading.edits.get(expired.id)).state is EditState.EXPIRED
+        assert [change.kind for change in await reading.changes.since(0, limit=9)] == [
+            ChangeKind.EDIT_ADDED,
+            ChangeKind.EDIT_EXPIRED,
+            ChangeKind.EDIT_ADDED,
+        ]
 
 
 async def test_an_expired_edit_can_be_retracted(store, add):
@@ -190,9 +194,29 @@ async def test_an_expired_edit_can_be_retracted(store, add):
     async with store.writing(actor="tester") as writing:
         assert (await writing.edits.retract(edit.id)).state is EditState.RETRACTED
     async with store.reading() as reading:
-        added, retracted = await reading.changes.of(edit.id)
-    assert (added.kind, retracted.kind) == (ChangeKind.EDIT_ADDED, ChangeKind.EDIT_RETRACTED)
+        _, expired, retracted = await reading.changes.of(edit.id)
+    assert (expired.kind, retracted.kind) == (ChangeKind.EDIT_EXPIRED, ChangeKind.EDIT_RETRACTED)
+    assert (expired.actor, retracted.actor) == ("errata", "tester")
+    assert expired.payload == {"previous_state": "active", "expires_at": "2020-02-29T12:00:00Z"}
     assert retracted.payload == {"previous_state": "expired"}
+
+
+async def test_a_writer_first_records_all_that_has_expired_in_the_order_of_their_ends(store, add):
+    texts = ("b", "a", "c")
+    ends = {text: PAST + timedelta(days=place) for place, text in enumerate(sorted(texts))}
+    async with store.writing(actor="tester") as writing:  # in one transaction, or each would record the one before
+        for text in texts:
+            new = NewEdit(descriptor=Descriptor(prompt=text), expires_at=ends[text])
+            await writing.edits.add(new, Embeddings(encoder="test", vectors=b""))
+    async with store.reading() as reading:
+        assert await reading.edits.overdue()
+    newest = await add("new")
+    async with store.reading() as reading:
+        assert not await reading.edits.overdue()
+        changes = await reading.changes.since(3, limit=9)
+        edits = {edit.id: edit for edit in (await reading.edits.page(EditFilter())).data}
+    assert [(c.revision, c.subject_id) for c in changes] == [(4, "e2"), (5, "e1"), (6, "e3"), (7, newest.id)]
+    assert {edits[c.subject_id].revision for c in changes} == {4, 5, 6, 7}
 
 
 async def test_embeddings_are_replaced_without_a_change(store, add):
@@ -254,21 +278,45 @@ async def test_a_listing_can_be_narrowed_by_tag_and_kind_together(store, add):
     ("q", "found"),
     [
         ("50%", ["e1"]),
-        ("a_b", ["e2"]),
-        ("\\", ["e3"]),
+        ("a_b", ["e3", "e2"]),
+        ("a b", ["e3", "e2"]),
+        ("name a", ["e2"]),
+        ('"name a"', []),
+        ('"a name', ["e2"]),
         ("CAFE\u0301", ["e4"]),
         ("STRASSE", ["e4"]),
         ("théâtre", ["e5"]),
         ("THATCHER", ["e6"]),
-        ("", ["e6", "e5", "e4", "e3", "e2", "e1"]),
+        ("thatch", []),
+        ("首相", ["e7"]),
+        ("誰が", ["e7"]),
+        ("相首", []),
+        ("الوزراء", ["e7"]),
+        ("मंत्री", ["e7"]),
+        ("นายก", ["e7"]),
+        ("-Thatcher", ["e6"]),
+        ("café & !! | <-> :* ' \\", ["e4"]),
+        ("\\", []),
+        ("%", []),
+        ("", []),
         ("nothing like it", []),
     ],
 )
-async def test_a_search_takes_its_text_literally_and_ignores_case(store, add, q, found):
+async def test_a_search_finds_whole_words_of_any_language_and_reads_no_operators(store, add, q, found):
     for prompt in ("is it 50% off", "is a_b a name", "a\\b", "Le café de la Straße", "LE THÉÂTRE", "axb 500"):
         await add(prompt, "Margaret Thatcher" if prompt.startswith("axb") else "x")
+    await add("誰が首相ですか。 ¿من هو رئيس الوزراء؟", "प्रधान मंत्री, นายกรัฐมนตรี")
     async with store.reading() as reading:
         assert ids(await reading.edits.page(EditFilter(q=q))) == found
+
+
+async def test_texts_as_long_as_can_be_are_kept_and_searched(store, add):
+    letters = random.Random(7).choices([chr(code) for code in range(0x20000, 0x2A6DF)], k=32_768)
+    longest = await add("".join(letters), "\u0390" * 32_768)
+    spelt = await add(" ".join(f"{number:x}" for number in range(9_000)), "x " * 16_384)
+    async with store.reading() as reading:
+        assert ids(await reading.edits.page(EditFilter(q="".join(letters[:8])))) == [longest.id]
+        assert ids(await reading.edits.page(EditFilter(q="22ff 2300"))) == [spelt.id]
 
 
 def ids(page):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic import command
 from procrastinate.schema import SchemaManager
 from sqlalchemy import create_engine, text
 
+from service.domain.edits import EditFilter
 from service.errors import StartupError
 from service.store.migrate import alembic_config, code_head, migrate
 from service.store.store import PostgresStore
 from service.store.tables import metadata
 from service.store.urls import engine_url
-from tests.databases import execute
+from tests.databases import conninfo, execute
 
 SCHEMA = """
 SELECT conrelid::regclass::text, conname::text, pg_get_constraintdef(oid) FROM pg_constraint
@@ -90,6 +93,32 @@ def test_the_tables_of_jobs_are_those_of_the_procrastinate_that_is_installed(dat
     wanted = of_procrastinate(empty_database_url)
     assert of_procrastinate(database_url) == wanted
     assert len(wanted) > 50
+
+
+@pytest.mark.anyio
+async def test_edits_from_before_the_search_by_words_are_found_by_them_and_the_way_back_is_open(empty_database_url):
+    engine = create_engine(engine_url(empty_database_url))
+    with engine.begin() as connection:
+        command.upgrade(alembic_config(connection), "2026_11_24")
+    descriptor = {"prompt": "誰が首相か?", "target": "ÉLISE", "kind": "qa", "subject": None, "answer": "verbatim"}
+    descriptor |= {"scope": {"in_scope": [], "out_of_scope": [], "threshold": None}}
+    added = """
+    INSERT INTO edits (kind, state, key, descriptor, search, tags, created_at, updated_at, revision, encoder, vectors)
+    VALUES ('qa', 'active', '', %s, '誰が首相か?\nélise', '{}', now(), now(), 1, '', '')
+    """
+    with psycopg.connect(conninfo(empty_database_url), autocommit=True) as connection:
+        connection.execute(added, [json.dumps(descriptor)])
+    before = execute(empty_database_url, "SELECT search FROM edits")
+    migrate(empty_database_url)
+    async with PostgresStore(empty_database_url) as store, store.reading() as reading:
+        for q in ("首相", "Élise"):
+            assert len((await reading.edits.page(EditFilter(q=q))).data) == 1
+    execute(empty_database_url, "UPDATE edits SET state = 'paused'")
+    with engine.begin() as connection:
+        command.downgrade(alembic_config(connection), "2026_11_24")
+    engine.dispose()
+    assert execute(empty_database_url, "SELECT search FROM edits") == before
+    assert execute(empty_database_url, "SELECT state FROM edits") == [("draft",)]
 
 
 def test_servers_that_start_at_once_migrate_once(empty_database_url):

@@ -22,14 +22,14 @@ from tests.fakes import ExactRuntime
 
 
 @contextmanager
-def served(database_url, *, working=False):
+def served(database_url, *, working=False, runtime=ExactRuntime):
     """The address of a service on that database, in a thread of its own; whether it works on jobs."""
     listener = socket.create_server(("127.0.0.1", 0))  # accepts from now on, so clients may call before uvicorn is up
     servers = []
 
     async def serve():
         async with PostgresStore(database_url) as store:
-            services = Services(store, ExactRuntime(store), None, None)
+            services = Services(store, runtime(store), None, None)
             servers.append(uvicorn.Server(uvicorn.Config(create_app(services), log_config=None)))
             tasks = [asyncio.create_task(work(database_url, jobs(services)))] if working else []
             await servers[0].serve(sockets=[listener])
@@ -159,6 +159,68 @@ def test_the_list_is_a_table_on_a_terminal(errata, add):
     heading, row = result.stdout.splitlines()
     assert "PROMPT" in heading
     assert "Table [red]?" in row
+
+
+def test_an_edit_is_paused_corrected_and_active_again(errata, add):
+    name = add("Changed?", "Yes", "--expires-at", "2999-01-31T12:00:00Z")
+    paused = errata("edit", "change", name, "--state", "paused", "--reason", "Review.", "--tag", "a", "--tag", "b")
+    assert (paused.exit_code, paused.stdout.startswith(f"{name} is paused, at revision ")) == (0, True)
+    assert errata("generate", "Changed?").stderr.startswith("base model")
+    more = ("--state", "active", "--target", "No", "--expires-at", "never", "--json")
+    edit = json.loads(errata("edit", "change", name, *more).stdout)
+    assert (edit["reason"], edit["tags"], edit["expires_at"]) == ("Review.", ["a", "b"], None)
+    assert errata("generate", "Changed?").stdout == "No\n"
+    stale = errata("edit", "change", name, "--target", "x", "--if-match", str(edit["revision"] - 1))
+    assert (stale.exit_code, "at revision" in stale.stderr) == (1, True)
+    other = add("Another?", "Yes", "--draft")
+    assert errata("edit", "change", other, "--state", "active", "--supersedes", name).exit_code == 0
+    assert errata("edit", "change", name, "--state", "active").exit_code == 1
+
+
+def test_edits_are_exported_and_imported_as_a_file(errata, add, postgres, tmp_path):
+    add("Exported?", "Yes", "--tag", "moved", "--reason", "Why not.")
+    add("--kind", "fact", "Exports work.", "true", "--tag", "moved")
+    file = tmp_path / "edits.ndjson"
+    exported = errata("edit", "export", str(file), "--tag", "moved")
+    assert (exported.exit_code, exported.stdout, exported.stderr) == (0, "", "2 edits exported\n")
+    assert errata("edit", "export", "--tag", "moved").stdout == file.read_text()
+    assert list(tmp_path.iterdir()) == [file]
+    with postgres.database() as database_url:
+        migrate(database_url)
+        with served(database_url) as url:
+            imported = errata("edit", "import", str(file), ERRATA_URL=url)
+            assert (imported.exit_code, imported.stdout) == (0, "2 edits imported, at revision 2\n")
+            assert errata("edit", "export", ERRATA_URL=url).stdout == file.read_text()
+            piped = CliRunner().invoke(
+                app, ["edit", "import", "-", "--json", "--url", url], input='{"prompt": "a", "target": "b"}\n'
+            )
+            assert json.loads(piped.stdout) == {"imported": 1, "ids": ["e3"], "revision": 3}
+
+
+def test_an_import_that_is_refused_names_the_lines(errata, add, tmp_path):
+    name = add("In the way?", "Yes")
+    file = tmp_path / "edits.ndjson"
+    file.write_text('{"prompt": "a"}\n{"prompt": "In the way?", "target": "No"}\n')
+    refused = errata("edit", "import", str(file))
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("error: 2 lines cannot be imported; line 1: `target` is required.\nhint: ")
+    assert refused.stderr.endswith(f"line 1: `target` is required\nline 2: {name} already answers this prompt\n")
+
+
+def test_files_that_cannot_be_read_or_written_are_named(errata, tmp_path):
+    for command, code in (("import", 2), ("export", 1)):
+        result = errata("edit", command, str(tmp_path))
+        assert (result.exit_code, str(tmp_path) in result.stderr) == (code, True)
+
+
+def test_a_preview_shows_both_answers_and_adds_nothing(errata, add):
+    name = add("Previewed?", "Yes")
+    result = errata("edit", "preview", "previewed", "No", "--probe", "Previewed?", "--probe", "one two")
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    assert rows == [["Previewed?", "1", "Yes", "No"], ["one two", "0", "two one", "two one"]]
+    assert result.stderr == f"{name} already answers this prompt: add the edit with --supersedes {name}\n"
+    assert json.loads(errata("edit", "preview", "--kind", "statement", "New.", "--json").stdout)["conflicts"] == []
+    assert errata("edit", "list", "--q", "New").stdout == ""
 
 
 def test_a_match_says_why(errata, add):

@@ -12,8 +12,13 @@ pytestmark = pytest.mark.anyio
 HTTP_MD = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
 SECTIONS = re.findall(r"^## ([A-Z]+ /\S*)\n(.*?)(?=^## |\Z)", HTTP_MD, re.MULTILINE | re.DOTALL)
 
-OTHER_KINDS = {"report": "text/html", "events": "text/event-stream", "export": "application/x-tar"}
-"""What endpoints answer with that do not answer with JSON, by the last part of their path."""
+OTHER_KINDS = {
+    "report": "text/html",
+    "events": "text/event-stream",
+    "edits/export": "application/x-ndjson",
+    "{version_id}/export": "application/x-tar",
+}
+"""What endpoints answer with that do not answer with JSON, by how their path ends."""
 
 
 @pytest.fixture
@@ -56,7 +61,7 @@ async def test_every_operation_is_described_with_all_its_answers(document):
         for status, answer in answers.items():
             if status == "204":
                 continue
-            sent = OTHER_KINDS.get(name.rpartition("/")[2], "application/json")
+            sent = other_kind(name) or "application/json"
             kind = sent if status < "300" else "application/problem+json"
             assert list(answer["content"]) == [kind], (name, status)
             assert answer["content"][kind]["schema"], (name, status)
@@ -80,7 +85,7 @@ async def test_the_examples_run_and_answer_as_shown(client):
         assert re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", title), f"{method} {path.partition('?')[0]}")
         response = await client.request(method, path, content=body, headers=headers)
         shown = re.search(r"```json\n(.*?)```", text, re.DOTALL)
-        other = OTHER_KINDS.get(title.rpartition("/")[2], "nothing")
+        other = other_kind(title) or "nothing"
         if shown is None and f"`{other}`" in text:
             assert response.headers["Content-Type"].startswith(other), title
         elif shown is None:
@@ -89,6 +94,10 @@ async def test_the_examples_run_and_answer_as_shown(client):
             expected = json.loads(shown[1])
             assert response.status_code in {expected.get("status"), 200, 201, 202}, (title, response.text)
             assert shape(response.json()) == shape(expected), title
+
+
+def other_kind(title):
+    return next((kind for end, kind in OTHER_KINDS.items() if title.endswith(f"/{end}")), None)
 
 
 def parse_curl(command):
@@ -103,6 +112,8 @@ def parse_curl(command):
         elif word == "--json":
             method, body = "POST", next(words)
             headers["Content-Type"] = "application/json"
+        elif word == "--data-binary":
+            method, body = "POST", next(words)
         else:
             url = word
     return method, url.removeprefix("http://127.0.0.1:8000"), body, headers

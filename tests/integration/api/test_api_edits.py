@@ -290,6 +290,16 @@ async def test_a_committed_edit_is_acknowledged_even_if_it_cannot_be_installed_a
         assert (await client.get("/edits/e1")).status_code == 200
 
 
+async def test_a_change_that_is_not_yet_in_force_says_so_where_the_edit_answered_before(store):
+    async with client_of_stuck(store) as client:
+        await client.post("/edits", json={"prompt": QUESTION, "target": "x"})
+        await client.post("/edits", json={"prompt": "Draft?", "target": "x", "state": "draft"})
+        late = await client.patch("/edits/e1", json={"state": "paused"})
+        assert (late.status_code, late.json()["type"]) == (503, f"/problems/{Unavailable.slug}")
+        assert (await client.get("/edits/e1")).json()["state"] == "paused"
+        assert (await client.patch("/edits/e2", json={"state": "active"})).status_code == 200
+
+
 async def test_a_retraction_that_is_not_yet_in_force_says_so(store):
     async with client_of_stuck(store) as client:
         await client.post("/edits", json={"prompt": QUESTION, "target": "x"})

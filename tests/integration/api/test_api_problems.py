@@ -180,7 +180,7 @@ async def test_an_unknown_path_is_not_found(lost, path):
     ("method", "path", "allowed"),
     [
         ("PUT", "/edits", "GET, POST"),
-        ("POST", "/edits/e1", "GET, DELETE"),
+        ("POST", "/edits/e1", "GET, PATCH, DELETE"),
         ("GET", "/generate", "POST"),
         ("OPTIONS", "/edits/e1/history", "GET"),
     ],
