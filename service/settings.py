@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import StartupError
 
 PREFIX = "ERRATA_"
-CLIENT_VARIABLES = frozenset({"ERRATA_URL"})
+CLIENT_VARIABLES = frozenset({"ERRATA_URL", "ERRATA_API_KEY"})
 """Read by the command line as a client, not by the service."""
 
 
@@ -50,7 +50,10 @@ class Settings(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Of the base model's weights; auto is float32 on CPU and the checkpoint's own on a GPU."
     )
-    host: str = Field("127.0.0.1", description="The address to listen on; only loopback ones until API keys exist.")
+    host: str = Field(
+        "127.0.0.1",
+        description="The address to listen on; one that other machines can reach needs an API key first.",
+    )
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     threads: int = Field(0, ge=0, description="CPU threads for the model; 0 means one for each core.")
     scope_threshold: float | None = Field(
@@ -65,7 +68,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment, `os.environ` by default. An empty variable counts as not set.
 
     Raises:
-        StartupError: An `ERRATA_*` variable is unknown, has a bad value, or opens the service to the network.
+        StartupError: An `ERRATA_*` variable is unknown or has a bad value.
     """
     environ = os.environ if environ is None else environ
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | CLIENT_VARIABLES
@@ -84,11 +87,6 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         raise StartupError(
             f"{name} is {first['input']!r}: {first['msg'].lower()}.", hint="docs/settings.md says what it takes."
         ) from None
-    if not is_loopback(settings.host):
-        raise StartupError(
-            f"ERRATA_HOST is {settings.host!r}, which other machines can reach, and no API keys are set up.",
-            hint="Keep 127.0.0.1 and put a proxy that authenticates in front of it.",
-        )
     return settings
 
 

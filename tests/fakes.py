@@ -191,10 +191,10 @@ class LostStore:
     def reading(self):
         raise StoreUnavailable("PostgreSQL does not answer: connection refused.")
 
-    def writing(self, *, actor):
+    def writing(self, *, actor, receipt=None):
         raise StoreUnavailable("PostgreSQL does not answer: connection refused.")
 
-    def recording(self):
+    def recording(self, *, receipt=None):
         raise StoreUnavailable("PostgreSQL does not answer: connection refused.")
 
     async def migration(self):

@@ -8,26 +8,30 @@ from service.actions.services import Services
 from service.domain.changes import Change
 from service.domain.edits import Edit, EditFilter, EditPage, EditState, NewEdit
 from service.domain.ports import Writing
+from service.domain.receipts import ReceiptFor
 from service.errors import EditConflict, EditNotFound, PreconditionFailed, Unavailable
 
 _log = structlog.get_logger(__name__)
 
 
-async def submit(services: Services, new: NewEdit, *, actor: str) -> Edit:
+async def submit(services: Services, new: NewEdit, *, actor: str, receipt: ReceiptFor[Edit] | None = None) -> Edit:
     """Add an edit; when this returns, this replica answers with it (unless it is a draft).
 
     Raises:
         EditTooLong: It does not fit in the model's context.
         EditConflict: Another active edit settles the same prompt.
         EditNotFound: The edit to supersede is not there.
+        AlreadyAnswered, IdempotencyKeyReused: By the claim of the receipt.
     """
     embeddings = await services.runtime.prepare(new.descriptor)
-    async with services.store.writing(actor=actor) as writing:
+    async with services.store.writing(actor=actor, receipt=receipt) as writing:
         replaced = await _superseded(writing, new)
         await _refuse_conflict(writing, new)
         edit = await writing.edits.add(new, embeddings)
         if replaced is not None:
             await writing.edits.retract(replaced.id, reason=new.reason, superseded_by=edit.id)
+        if receipt is not None:
+            receipt.settle(edit)
     try:
         await services.runtime.catch_up()
     except Exception:  # the edit is committed and the follower installs it later: saying otherwise would be false

@@ -10,8 +10,10 @@ from pydantic_core import PydanticCustomError
 
 from service.actions import generations
 from service.api.bodies import Body, Door, JsonRoute, Name, StopString, Text
+from service.api.guard import needs
 from service.api.problem_documents import problem_responses
 from service.domain.generations import FinishReason, Generation, GenerationRequest, Message, Sampling, Source
+from service.domain.keys import Scope
 from service.errors import (
     Invalid,
     MalformedJson,
@@ -122,6 +124,7 @@ class GenerationPage(BaseModel):
         ShuttingDown,
     ),
 )
+@needs(Scope.GENERATE)
 async def generate(body: GenerateBody, services: Door) -> GenerationPage:
     """By the edit in whose scope the prompt is, or else by the model; the answer says which."""
     return _render(await generations.generate(services, body.request()))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from service import __version__
 from service.actions import health
 from service.api.bodies import Door, JsonRoute
+from service.api.guard import needs
 from service.api.problem_documents import problem_responses
 from service.errors import NotReady
 
@@ -68,6 +69,7 @@ async def readyz(services: Door) -> Ready:
 
 
 @router.get("/info", summary="What is served", responses=problem_responses())
+@needs(None)
 async def info(services: Door) -> Info:
     """The model, its version, and the memory."""
     return Info(errata=__version__, **asdict(health.info(services)))

@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from service.api import asking
+from service.api.guard import SECURITY_SCHEMES, Guard
 from service.api.invalid_requests import explain
 from service.api.problem_documents import ProblemResponse, problem_schemas
 from service.api.request_ids import RequestIds
@@ -24,6 +26,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ErrataError, _on_errata_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    asking.install(app)
+    app.add_middleware(Guard)
     app.add_middleware(RequestIds)
     _document_problems(app)
 
@@ -66,12 +70,14 @@ def _allowed(request: Request) -> list[str]:
 
 
 def _document_problems(app: FastAPI) -> None:
-    """Put the schema of problems among the components of the OpenAPI document."""
+    """Put the schemas of problems and of keys among the components of the OpenAPI document."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(problem_schemas())
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {}).update(problem_schemas())
+        components["securitySchemes"] = SECURITY_SCHEMES
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend the document

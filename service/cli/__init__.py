@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from service import __version__
-from service.cli import edits, evaluations, generations, matches, serving, smoke, training
+from service.cli import edits, evaluations, generations, keys, matches, serving, smoke, training
 
 app = typer.Typer(name="errata", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command("serve")(serving.serve)
@@ -21,6 +21,7 @@ app.command("match")(matches.match)
 app.command("eval")(evaluations.evaluate)
 app.command("smoke")(smoke.smoke)
 app.add_typer(training.app, name="train")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

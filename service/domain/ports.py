@@ -15,7 +15,9 @@ from service.domain.changes import ChangeReader
 from service.domain.edits import Descriptor, EditReader, EditWriter, Embeddings
 from service.domain.evaluations import EvaluationReader, EvaluationReport, EvaluationRequest, EvaluationWriter
 from service.domain.generations import Generation, GenerationRequest
+from service.domain.keys import KeyReader, KeyWriter
 from service.domain.matches import Match
+from service.domain.receipts import Receipt, ReceiptReader, ReceiptWriter
 from service.domain.versions import VersionReader, VersionWriter
 
 Progress = Callable[[int], Awaitable[bool]]
@@ -48,6 +50,16 @@ class Reading(Protocol):
     @property
     def changes(self) -> ChangeReader:
         """The log up to this transaction."""
+        ...
+
+    @property
+    def keys(self) -> KeyReader:
+        """The API keys of the snapshot."""
+        ...
+
+    @property
+    def receipts(self) -> ReceiptReader:
+        """The receipts of the snapshot."""
         ...
 
 
@@ -91,6 +103,16 @@ class Recording(Protocol):
         """The bakes, to read and to change."""
         ...
 
+    @property
+    def keys(self) -> KeyWriter:
+        """The API keys, to read, make and revoke."""
+        ...
+
+    @property
+    def receipts(self) -> ReceiptWriter:
+        """The receipts, to forget."""
+        ...
+
 
 class Store(Protocol):
     """The truth, in PostgreSQL.
@@ -102,12 +124,19 @@ class Store(Protocol):
         """Open a read-only transaction."""
         ...
 
-    def writing(self, *, actor: str) -> AbstractAsyncContextManager[Writing]:
-        """Open a transaction under the write lock; its changes are signed by `actor`."""
+    def writing(self, *, actor: str, receipt: Receipt | None = None) -> AbstractAsyncContextManager[Writing]:
+        """Open a transaction under the write lock; its changes are signed by `actor`.
+
+        A `receipt`, which the block settles, commits with it.
+
+        Raises:
+            AlreadyAnswered: The receipt's request was answered before; the block is not entered.
+            IdempotencyKeyReused: Its key came with another body; likewise.
+        """
         ...
 
-    def recording(self) -> AbstractAsyncContextManager[Recording]:
-        """Open a transaction on what alters no answer."""
+    def recording(self, *, receipt: Receipt | None = None) -> AbstractAsyncContextManager[Recording]:
+        """Open a transaction on what alters no answer; `receipt` is as for `writing`."""
         ...
 
     async def migration(self) -> tuple[str | None, str]:

@@ -111,9 +111,9 @@ def test_a_misused_command_ends_with_2_before_anything_is_sent(nobody, command):
 
 
 def test_a_service_that_cannot_start_says_why_without_a_traceback():
-    result = errata("serve", "--host", "0.0.0.0", ERRATA_HOST="127.0.0.1")
+    result = errata("serve", "--base-model", "a", ERRATA_PORT="eighty")
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[0].startswith("error: ERRATA_HOST is '0.0.0.0'")
+    assert result.stderr.splitlines()[0].startswith("error: ERRATA_PORT is 'eighty'")
     assert result.stderr.splitlines()[1].startswith("hint: ")
 
 
