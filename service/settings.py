@@ -61,6 +61,17 @@ class Settings(BaseModel):
     )
     scope_candidates: int = Field(3, ge=1, le=256, description="Edits retrieved from the index for each prompt.")
     catch_up_seconds: float = Field(5.0, gt=0, description="Longest wait for min_revision before 503.")
+    rate_limit: str = Field(
+        "", description="Requests of one key, or of one address, such as 10/second;1000/hour; empty means no limit."
+    )
+    redis_url: str = Field(
+        "", description="Redis in which replicas count requests together (redis://...); empty means each by itself."
+    )
+    max_body_bytes: int = Field(32 << 20, ge=1024, description="Most bytes of a request's body; more is refused.")
+    drain_seconds: float = Field(
+        0.0, ge=0, description="On SIGTERM, how long new requests are still answered while /readyz says 503."
+    )
+    log_prompts: bool = Field(False, description="Whether the log may hold prompts and answers.")  # noqa: FBT003 - its default
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
 
 

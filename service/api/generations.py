@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -125,9 +125,12 @@ class GenerationPage(BaseModel):
     ),
 )
 @needs(Scope.GENERATE)
-async def generate(body: GenerateBody, services: Door) -> GenerationPage:
+async def generate(body: GenerateBody, services: Door, http: Request) -> GenerationPage:
     """By the edit in whose scope the prompt is, or else by the model; the answer says which."""
-    return _render(await generations.generate(services, body.request()))
+    request = body.request()
+    generation = await generations.generate(services, request)
+    http.app.state.meters.generation(request, generation)
+    return _render(generation)
 
 
 def _render(generation: Generation) -> GenerationPage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service.api import bakes, checkpoints, edits, evaluations, generations, health, matches
+from service.api import bakes, checkpoints, edits, evaluations, generations, health, matches, metrics
 from service.api.bodies import JsonRoute, operation_id
 
 
@@ -14,6 +14,6 @@ def routes() -> APIRouter:
     The application puts a `service.actions.services.Services` into its lifespan state under the name `services`.
     """
     router = APIRouter(route_class=JsonRoute, generate_unique_id_function=operation_id)
-    for door in (generations, edits, matches, evaluations, bakes, checkpoints, health):
+    for door in (generations, edits, matches, evaluations, bakes, checkpoints, health, metrics):
         router.include_router(door.router)
     return router

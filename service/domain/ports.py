@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from service.domain.bakes import BakeReader, BakeWriter
+from service.domain.census import Census
 from service.domain.changes import ChangeReader
 from service.domain.edits import Descriptor, EditReader, EditWriter, Embeddings
 from service.domain.evaluations import EvaluationReader, EvaluationReport, EvaluationRequest, EvaluationWriter
@@ -60,6 +61,10 @@ class Reading(Protocol):
     @property
     def receipts(self) -> ReceiptReader:
         """The receipts of the snapshot."""
+        ...
+
+    async def census(self) -> Census:
+        """How many edits there are."""
         ...
 
 
@@ -168,6 +173,14 @@ class RuntimeInfo:
     memory: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """Pieces of work that the model is at, and that wait for it."""
+
+    running: int
+    waiting: int
+
+
 class Runtime(Protocol):
     """What holds the model and the live memory."""
 
@@ -220,4 +233,8 @@ class Runtime(Protocol):
 
     def info(self) -> RuntimeInfo:
         """What is being served now."""
+        ...
+
+    def backlog(self) -> Backlog:
+        """How busy the model is."""
         ...

@@ -20,7 +20,7 @@ from service.domain.generations import (
     Usage,
 )
 from service.domain.matches import Match
-from service.domain.ports import Progress, RuntimeInfo, Store
+from service.domain.ports import Backlog, Progress, RuntimeInfo, Store
 from service.errors import NotCaughtUp, VersionNotFound
 from service.runtime.decisions import Decisions
 from service.runtime.descriptors import edit_descriptor
@@ -198,6 +198,11 @@ class ModelRuntime:
             edits=len(self._memory),
             memory=self._memory.figures(),
         )
+
+    def backlog(self) -> Backlog:
+        """How busy the model is: its thread does one thing at a time."""
+        pending = self._model_owner.pending
+        return Backlog(running=min(pending, 1), waiting=max(pending - 1, 0))
 
     async def _decide(self, prompt: str) -> Verdict:
         (verdict,) = await self._decisions.decide((prompt,))

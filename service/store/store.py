@@ -11,8 +11,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from service.domain.census import Census
 from service.domain.receipts import Receipt
 from service.store.bakes import PostgresBakeReader, PostgresBakeWriter
+from service.store.census import census
 from service.store.changes import ChangeLog, PostgresChangeReader
 from service.store.edits import PostgresEditReader, PostgresEditWriter
 from service.store.evaluations import PostgresEvaluationReader, PostgresEvaluationWriter
@@ -42,6 +44,11 @@ class PostgresReading:
     changes: PostgresChangeReader
     keys: PostgresKeyReader
     receipts: PostgresReceiptReader
+    connection: AsyncConnection
+
+    async def census(self) -> Census:
+        """How many edits there are."""
+        return await census(self.connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,7 @@ class PostgresStore:
                     PostgresChangeReader(connection),
                     PostgresKeyReader(connection),
                     PostgresReceiptReader(connection),
+                    connection,
                 )
 
     @asynccontextmanager

@@ -12,7 +12,12 @@ pytestmark = pytest.mark.anyio
 HTTP_MD = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
 SECTIONS = re.findall(r"^## ([A-Z]+ /\S*)\n(.*?)(?=^## |\Z)", HTTP_MD, re.MULTILINE | re.DOTALL)
 
-OTHER_KINDS = {"report": "text/html", "events": "text/event-stream", "export": "application/x-tar"}
+OTHER_KINDS = {
+    "report": "text/html",
+    "events": "text/event-stream",
+    "export": "application/x-tar",
+    "metrics": "text/plain",
+}
 """What endpoints answer with that do not answer with JSON, by the last part of their path."""
 
 
