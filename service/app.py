@@ -21,7 +21,7 @@ from service.actions.services import Services
 from service.api import asking, meters, problems
 from service.api.body_limit import BodyLimit
 from service.api.guard import Guard
-from service.api.rate_limits import RateLimiter, RateLimits, read_limits
+from service.api.rate_limits import RateLimiter, RateLimits
 from service.api.request_ids import RequestIds
 from service.api.router import routes
 from service.errors import StartupError
@@ -43,12 +43,11 @@ def create_app(services: Services, settings: Settings | None = None) -> FastAPI:
     """The ASGI application on open services; whoever opened them closes them.
 
     Raises:
-        StartupError: The limit of requests, or Redis's address, cannot be read.
+        StartupError: Redis cannot be used at the address given.
     """
     settings = settings or Settings()
 
-    limits = read_limits(settings.rate_limit)
-    limiter = RateLimiter(limits, settings.redis_url) if limits else None
+    limiter = RateLimiter(settings.rate_limits, settings.redis_url) if settings.rate_limits else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:

@@ -9,7 +9,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from limits import RateLimitItem, parse_many
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from service.errors import StartupError
 
@@ -73,6 +75,21 @@ class Settings(BaseModel):
     )
     log_prompts: bool = Field(False, description="Whether the log may hold prompts and answers.")  # noqa: FBT003 - its default
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _readable(cls, written: str) -> str:
+        try:
+            if written:
+                parse_many(written)
+        except ValueError:
+            raise PydanticCustomError("rate_limit", "write it as 100/minute, or 10/second;1000/hour") from None
+        return written
+
+    @property
+    def rate_limits(self) -> list[RateLimitItem]:
+        """The limits that `rate_limit` writes down."""
+        return parse_many(self.rate_limit) if self.rate_limit else []
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from limits import RateLimitItem, parse_many
+from limits import RateLimitItem
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 from limits.errors import ConfigurationError, StorageError
@@ -46,7 +46,7 @@ class RateLimiter:
     """Counts requests.
 
     Args:
-        limits: As `read_limits` reads them; at least one.
+        limits: At least one.
         redis_url: Where replicas count together; each by itself when empty.
 
     Raises:
@@ -84,23 +84,6 @@ class RateLimiter:
             seconds = max(1, math.ceil(stats.reset_time - time.time()))
             standings.append(Standing(limit, max(0, stats.remaining), seconds, over=not within))
         return standings
-
-
-def read_limits(written: str) -> list[RateLimitItem]:
-    """Limits as an operator writes them: `10/second;1000/hour`; none for an empty text.
-
-    Raises:
-        StartupError: They cannot be read.
-    """
-    if not written:
-        return []
-    try:
-        return parse_many(written)
-    except ValueError:
-        raise StartupError(
-            f"ERRATA_RATE_LIMIT is {written!r}, which is no limit.",
-            hint="Write it as 100/minute, or 10/second;1000/hour.",
-        ) from None
 
 
 class RateLimits:

