@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from service.domain.keys import RESERVED, ApiKey, NewKey, Scope, digest
+from service.domain.keys import RESERVED, ApiKey, KeyScope, NewKey, digest
 from service.domain.ports import Store
 from service.errors import FieldError, Invalid, KeyNameTaken, KeyNotFound
 
@@ -23,7 +23,7 @@ class Made:
     token: str
 
 
-async def create(store: Store, name: str, scopes: Iterable[Scope], *, expires_at: datetime | None) -> Made:
+async def create(store: Store, name: str, scopes: Iterable[KeyScope], *, expires_at: datetime | None) -> Made:
     """Make a key.
 
     Raises:

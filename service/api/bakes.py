@@ -16,7 +16,7 @@ from service.api.bodies import Door, JsonRoute
 from service.api.guard import needs
 from service.api.problem_documents import problem_responses
 from service.domain.bakes import Bake
-from service.domain.keys import Scope
+from service.domain.keys import KeyScope
 from service.domain.receipts import Answer
 from service.errors import (
     BakeEnded,
@@ -77,7 +77,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         ShuttingDown,
     ),
 )
-@needs(Scope.BAKE)
+@needs(KeyScope.BAKE)
 async def bake(body: BakeBody, services: Door, asker: RepeatableAsker) -> Response | PlanPage:
     """Queued, and answered with 202 and its Location; what is served does not change. A dry run is answered at once."""
     if body.dry_run:
@@ -91,7 +91,7 @@ def _queued(bake: Bake) -> Answer:
 
 
 @router.get("/bakes", summary="List bakes", responses=problem_responses(Invalid, StoreUnavailable))
-@needs(Scope.BAKE)
+@needs(KeyScope.BAKE)
 async def list_bakes(query: Annotated[BakeQuery, Query()], services: Door) -> BakeList:
     """Newest first, without the failures of their reports."""
     return render_bakes(await bakes.page(services, limit=query.limit, after=query.after))
@@ -102,7 +102,7 @@ async def list_bakes(query: Annotated[BakeQuery, Query()], services: Door) -> Ba
     summary="Read a bake",
     responses=problem_responses(BakeNotFound, Invalid, StoreUnavailable),
 )
-@needs(Scope.BAKE)
+@needs(KeyScope.BAKE)
 async def read_bake(bake_id: BakeId, services: Door) -> BakePage:
     """Its state, how far it is, and its report once it is done or refused."""
     return render_bake(await bakes.read(services, bake_id))
@@ -119,7 +119,7 @@ async def _existing(bake_id: BakeId, services: Door) -> str:
     response_class=EventSourceResponse,
     responses=_STREAM | problem_responses(BakeNotFound, Invalid, StoreUnavailable),
 )
-@needs(Scope.BAKE)
+@needs(KeyScope.BAKE)
 async def follow_bake(
     bake_id: Annotated[str, Depends(_existing)], request: Request, services: Door
 ) -> AsyncIterator[ServerSentEvent]:
@@ -137,7 +137,7 @@ async def follow_bake(
     summary="Cancel a bake",
     responses=problem_responses(BakeNotFound, BakeEnded, Invalid, StoreUnavailable),
 )
-@needs(Scope.BAKE)
+@needs(KeyScope.BAKE)
 async def cancel_bake(bake_id: BakeId, services: Door) -> BakePage:
     """From the answer on it is cancelled and makes no version; the model leaves it at its next step."""
     return render_bake(await bakes.cancel(services, bake_id))

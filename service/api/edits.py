@@ -16,7 +16,7 @@ from service.api.edit_pages import AnyEdit, EditList, History, render_edit, rend
 from service.api.guard import needs
 from service.api.problem_documents import problem_responses
 from service.domain.edits import Edit
-from service.domain.keys import Scope
+from service.domain.keys import KeyScope
 from service.domain.receipts import Answer
 from service.errors import (
     EditConflict,
@@ -62,7 +62,7 @@ _READ: dict[int | str, dict[str, Any]] = {200: {"headers": {"ETag": _ETAG}}}
         MalformedJson, EditNotFound, EditConflict, UnsupportedMediaType, Invalid, EditTooLong, StoreUnavailable
     ),
 )
-@needs(Scope.EDITS_WRITE)
+@needs(KeyScope.EDITS_WRITE)
 async def add_edit(body: NewEditBody, services: Door, asker: RepeatableAsker) -> Response:
     """From the answer on, this replica answers every in-scope prompt by the edit, unless it is a draft."""
     edit = await edits.submit(services, body.new_edit(), actor=asker.actor, receipt=asker.receipt(_created))
@@ -74,7 +74,7 @@ def _created(edit: Edit) -> Answer:
 
 
 @router.get("/edits", summary="List edits", responses=problem_responses(Invalid, StoreUnavailable))
-@needs(Scope.EDITS_READ)
+@needs(KeyScope.EDITS_READ)
 async def list_edits(query: Annotated[EditQuery, Query()], services: Door) -> EditList:
     """Newest first; all but the retracted unless `state` says otherwise."""
     return render_page(await edits.page(services, query.filter()))
@@ -85,7 +85,7 @@ async def list_edits(query: Annotated[EditQuery, Query()], services: Door) -> Ed
     summary="Read an edit",
     responses=_READ | problem_responses(EditNotFound, Invalid, StoreUnavailable),
 )
-@needs(Scope.EDITS_READ)
+@needs(KeyScope.EDITS_READ)
 async def read_edit(edit_id: EditId, response: Response, services: Door) -> AnyEdit:
     """In whatever state it is, retracted included."""
     edit = await edits.read(services, edit_id)
@@ -98,7 +98,7 @@ async def read_edit(edit_id: EditId, response: Response, services: Door) -> AnyE
     summary="Read the history of an edit",
     responses=problem_responses(EditNotFound, Invalid, StoreUnavailable),
 )
-@needs(Scope.EDITS_READ)
+@needs(KeyScope.EDITS_READ)
 async def read_history(edit_id: EditId, services: Door) -> History:
     """Every change to the edit, oldest first, with its author and reason."""
     return render_history(await edits.history(services, edit_id))
@@ -110,7 +110,7 @@ async def read_history(edit_id: EditId, services: Door) -> History:
     status_code=204,
     responses=problem_responses(EditNotFound, PreconditionFailed, Invalid, StoreUnavailable, Unavailable),
 )
-@needs(Scope.EDITS_WRITE)
+@needs(KeyScope.EDITS_WRITE)
 async def retract_edit(
     edit_id: EditId,
     query: Annotated[RetractQuery, Query()],

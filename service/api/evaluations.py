@@ -17,7 +17,7 @@ from service.api.evaluation_report import render
 from service.api.guard import needs
 from service.api.problem_documents import problem_responses
 from service.domain.evaluations import Evaluation, EvaluationState
-from service.domain.keys import Scope
+from service.domain.keys import KeyScope
 from service.domain.receipts import Answer
 from service.errors import (
     EditNotFound,
@@ -71,7 +71,7 @@ _QUEUED: dict[int | str, dict[str, Any]] = {
         ShuttingDown,
     ),
 )
-@needs(Scope.EVAL)
+@needs(KeyScope.EVAL)
 async def evaluate(body: EvaluateBody, services: Door, asker: RepeatableAsker) -> Response:
     """Small evaluations are answered at once; larger ones are queued, and answered with 202 and their Location."""
     evaluation = await evaluations.submit(
@@ -87,7 +87,7 @@ def _submitted(evaluation: Evaluation) -> Answer:
 
 
 @router.get("/eval", summary="List evaluations", responses=problem_responses(Invalid, StoreUnavailable))
-@needs(Scope.EVAL)
+@needs(KeyScope.EVAL)
 async def list_evaluations(query: Annotated[EvaluationQuery, Query()], services: Door) -> EvaluationList:
     """Newest first, without their cases, failures and betas."""
     return render_page(await evaluations.page(services, limit=query.limit, after=query.after))
@@ -98,7 +98,7 @@ async def list_evaluations(query: Annotated[EvaluationQuery, Query()], services:
     summary="Read an evaluation",
     responses=problem_responses(EvaluationNotFound, Invalid, StoreUnavailable),
 )
-@needs(Scope.EVAL)
+@needs(KeyScope.EVAL)
 async def read_evaluation(evaluation_id: EvaluationId, services: Door) -> EvaluationPage:
     """Its state, how far it is, and its report once it is done."""
     return render_evaluation(await evaluations.read(services, evaluation_id))
@@ -109,7 +109,7 @@ async def read_evaluation(evaluation_id: EvaluationId, services: Door) -> Evalua
     summary="Cancel an evaluation",
     responses=problem_responses(EvaluationNotFound, EvaluationEnded, Invalid, StoreUnavailable),
 )
-@needs(Scope.EVAL)
+@needs(KeyScope.EVAL)
 async def cancel_evaluation(evaluation_id: EvaluationId, services: Door) -> EvaluationPage:
     """From the answer on it is cancelled; the model leaves it at its next step."""
     return render_evaluation(await evaluations.cancel(services, evaluation_id))
@@ -121,7 +121,7 @@ async def cancel_evaluation(evaluation_id: EvaluationId, services: Door) -> Eval
     response_class=HTMLResponse,
     responses=problem_responses(EvaluationNotFound, Invalid, StoreUnavailable),
 )
-@needs(Scope.EVAL)
+@needs(KeyScope.EVAL)
 async def read_report(evaluation_id: EvaluationId, services: Door) -> HTMLResponse:
     """One file of HTML with its plots inside. An evaluation that is not done gets a page that says how it stands."""
     evaluation = await evaluations.read(services, evaluation_id)

@@ -13,7 +13,7 @@ from service.api.bodies import Body, Door, JsonRoute, Name, StopString, Text
 from service.api.guard import needs
 from service.api.problem_documents import problem_responses
 from service.domain.generations import FinishReason, Generation, GenerationRequest, Message, Sampling, Source
-from service.domain.keys import Scope
+from service.domain.keys import KeyScope
 from service.errors import (
     Invalid,
     MalformedJson,
@@ -124,7 +124,7 @@ class GenerationPage(BaseModel):
         ShuttingDown,
     ),
 )
-@needs(Scope.GENERATE)
+@needs(KeyScope.GENERATE)
 async def generate(body: GenerateBody, services: Door, http: Request) -> GenerationPage:
     """By the edit in whose scope the prompt is, or else by the model; the answer says which."""
     request = body.request()

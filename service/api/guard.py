@@ -10,8 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problem_documents import ProblemResponse, problem_responses
-from service.domain import keys
-from service.domain.keys import ANYONE, Caller, Keyring
+from service.domain.keys import ANYONE, Caller, Keyring, KeyScope
 from service.errors import BodyTooLarge, KeyNeeded, RateLimited, ScopeMissing
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
@@ -25,7 +24,7 @@ _DECLARED = "__errata_scope__"
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
-def needs(scope: keys.Scope | None) -> Callable[[Endpoint], Endpoint]:
+def needs(scope: KeyScope | None) -> Callable[[Endpoint], Endpoint]:
     """Declare what an endpoint asks of its caller's key; None for a key, whatever its scopes."""
 
     def declare(endpoint: Endpoint) -> Endpoint:
@@ -40,9 +39,9 @@ def declares(endpoint: Callable[..., Any]) -> bool:
     return hasattr(endpoint, _DECLARED)
 
 
-def needed(endpoint: Callable[..., Any]) -> keys.Scope | None:
+def needed(endpoint: Callable[..., Any]) -> KeyScope | None:
     """The scope that an endpoint needs. One that declares nothing is nobody's but the administrator's."""
-    scope: keys.Scope | None = getattr(endpoint, _DECLARED, keys.Scope.ADMIN)
+    scope: KeyScope | None = getattr(endpoint, _DECLARED, KeyScope.ADMIN)
     return scope
 
 

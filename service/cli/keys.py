@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from service.cli.output import Json, failure, note, show_json, show_table
-from service.domain.keys import ApiKey, Scope
+from service.domain.keys import ApiKey, KeyScope
 
 if TYPE_CHECKING:
     from service.store.store import PostgresStore
@@ -25,7 +25,7 @@ app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys, 
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is; signs what its holder changes.")],
     *,
-    scope: Annotated[list[Scope] | None, typer.Option(help="What it opens; may be repeated.")] = None,
+    scope: Annotated[list[KeyScope] | None, typer.Option(help="What it opens; may be repeated.")] = None,
     expires_at: Annotated[str | None, typer.Option(help="Such as 2030-01-31T12:00:00Z.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Protocol
 
 
-class Scope(StrEnum):
+class KeyScope(StrEnum):
     """What a key lets its holder do."""
 
     GENERATE = "generate"
@@ -45,7 +45,7 @@ class NewKey:
     """
 
     name: str
-    scopes: frozenset[Scope]
+    scopes: frozenset[KeyScope]
     digest: bytes
     expires_at: datetime | None = None
 
@@ -60,7 +60,7 @@ class ApiKey:
 
     id: str
     name: str
-    scopes: frozenset[Scope]
+    scopes: frozenset[KeyScope]
     digest: bytes
     created_at: datetime
     expires_at: datetime | None = None
@@ -80,14 +80,14 @@ class Caller:
     """
 
     actor: str
-    scopes: frozenset[Scope]
+    scopes: frozenset[KeyScope]
 
-    def may(self, scope: Scope) -> bool:
+    def may(self, scope: KeyScope) -> bool:
         """Whether the scope is among the caller's; `admin` contains every other."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
+        return scope in self.scopes or KeyScope.ADMIN in self.scopes
 
 
-ANYONE = Caller(actor=ANONYMOUS, scopes=frozenset({Scope.ADMIN}))
+ANYONE = Caller(actor=ANONYMOUS, scopes=frozenset({KeyScope.ADMIN}))
 """The caller of a service without keys."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.domain.keys import ApiKey, NewKey, Scope
+from service.domain.keys import ApiKey, KeyScope, NewKey
 from service.store._documents import number_in
 from service.store.tables import keys
 
@@ -56,7 +56,7 @@ def _key(row: Row[Any]) -> ApiKey:
     return ApiKey(
         id=f"{PREFIX}{row.id}",
         name=row.name,
-        scopes=frozenset(Scope(scope) for scope in row.scopes),
+        scopes=frozenset(KeyScope(scope) for scope in row.scopes),
         digest=row.digest,
         created_at=row.created_at.astimezone(UTC),
         expires_at=_utc(row.expires_at),

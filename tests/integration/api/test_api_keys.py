@@ -13,7 +13,7 @@ from service.actions import keys
 from service.actions.services import Services
 from service.api.guard import OPEN_PATHS, declares, needed
 from service.app import create_app
-from service.domain.keys import Scope
+from service.domain.keys import KeyScope
 from service.errors import Invalid, KeyNameTaken, KeyNotFound
 from service.runtime.keyring import LiveKeyring, keep_current
 from tests.fakes import ExactRuntime, LostStore, client_of
@@ -68,7 +68,7 @@ def test_an_endpoint_that_declares_nothing_is_the_administrators():
     def forgotten():
         pass
 
-    assert needed(forgotten) is Scope.ADMIN
+    assert needed(forgotten) is KeyScope.ADMIN
 
 
 def calls():
@@ -90,7 +90,7 @@ class Anything(dict):
 async def test_every_endpoint_refuses_a_caller_without_a_key_and_one_without_its_scope(
     client, make, method, path, scope
 ):
-    others = [one for one in Scope if one not in {scope, Scope.ADMIN}]
+    others = [one for one in KeyScope if one not in {scope, KeyScope.ADMIN}]
     wrong = await make(*others)
     unsigned = await client.request(method, path)
     assert (unsigned.status_code, unsigned.json()["type"]) == (401, "/problems/key-needed")
@@ -103,7 +103,7 @@ async def test_every_endpoint_refuses_a_caller_without_a_key_and_one_without_its
     assert refused.json()["scope"] == scope
     assert f"needs the scope {scope}" in refused.json()["detail"]
     assert f'scope="{scope}"' in refused.headers["WWW-Authenticate"]
-    for right in (await make(scope, name="right"), await make(Scope.ADMIN, name="root")):
+    for right in (await make(scope, name="right"), await make(KeyScope.ADMIN, name="root")):
         assert (await client.request(method, path, headers=right)).status_code not in {401, 403}
 
 
@@ -123,7 +123,7 @@ async def test_every_operation_documents_its_scope(client):
 
 @pytest.mark.parametrize("path", sorted(OPEN_PATHS))
 async def test_probes_and_the_description_need_no_key(client, make, path):
-    await make(Scope.ADMIN)
+    await make(KeyScope.ADMIN)
     assert (await client.get(path)).status_code == 200
 
 
@@ -133,7 +133,7 @@ async def test_while_no_key_was_ever_made_anybody_may_do_anything(client, post):
 
 
 async def test_once_every_key_is_revoked_the_service_is_closed_and_not_open(client, make, store, keyring):
-    await make(Scope.ADMIN)
+    await make(KeyScope.ADMIN)
     await keys.revoke(store, "k1")
     await keyring.look(store)
     assert (await client.get("/edits")).status_code == 401
@@ -146,7 +146,7 @@ async def test_an_address_that_others_can_reach_needs_a_key_even_before_there_is
 
 
 async def test_a_path_that_does_not_exist_is_no_way_to_look_around(client, make):
-    header = await make(Scope.GENERATE)
+    header = await make(KeyScope.GENERATE)
     assert (await client.get("/nothing")).status_code == 401
     assert (await client.get("/nothing", headers=header)).status_code == 404
 
@@ -165,8 +165,8 @@ async def test_a_path_that_does_not_exist_is_no_way_to_look_around(client, make)
     ],
 )
 async def test_a_token_that_is_nearly_right_opens_nothing(client, make, spoilt):
-    header = await make(Scope.ADMIN)
-    await make(Scope.ADMIN, name="bob")
+    header = await make(KeyScope.ADMIN)
+    await make(KeyScope.ADMIN, name="bob")
     token = header["Authorization"].removeprefix("Bearer ")
     response = await client.get("/edits", headers={"Authorization": f"Bearer {spoilt(token)}".encode()})
     assert response.status_code == 401
@@ -175,27 +175,27 @@ async def test_a_token_that_is_nearly_right_opens_nothing(client, make, spoilt):
 
 @pytest.mark.parametrize("written", ["bearer {}", "BEARER {}", "Bearer  {}"])
 async def test_the_scheme_is_read_whatever_its_case(client, make, written):
-    token = (await make(Scope.EDITS_READ))["Authorization"].removeprefix("Bearer ")
+    token = (await make(KeyScope.EDITS_READ))["Authorization"].removeprefix("Bearer ")
     assert (await client.get("/edits", headers={"Authorization": written.format(token)})).status_code == 200
     assert (await client.get("/edits", headers={"Authorization": f"Basic {token}"})).status_code == 401
 
 
 async def test_an_expired_key_opens_nothing(client, make):
-    past = await make(Scope.ADMIN, expires_at=datetime.now(UTC) - timedelta(seconds=1))
-    ahead = await make(Scope.ADMIN, name="bob", expires_at=datetime.now(UTC) + timedelta(hours=1))
+    past = await make(KeyScope.ADMIN, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    ahead = await make(KeyScope.ADMIN, name="bob", expires_at=datetime.now(UTC) + timedelta(hours=1))
     assert (await client.get("/edits", headers=past)).status_code == 401
     assert (await client.get("/edits", headers=ahead)).status_code == 200
 
 
 async def test_the_secret_is_kept_nowhere(make, store):
-    secret = (await make(Scope.ADMIN))["Authorization"].rpartition("_")[2]
+    secret = (await make(KeyScope.ADMIN))["Authorization"].rpartition("_")[2]
     (kept,) = await keys.every(store)
     assert secret not in repr(kept)
     assert len(kept.digest) == 32
 
 
 async def test_a_change_is_signed_by_the_key_and_says_why(client, make):
-    header = await make(Scope.EDITS_WRITE, Scope.EDITS_READ, Scope.EVAL, name="deploy-bot")
+    header = await make(KeyScope.EDITS_WRITE, KeyScope.EDITS_READ, KeyScope.EVAL, name="deploy-bot")
     await client.post("/edits", json=QA | {"reason": "elections"}, headers=header)
     await client.delete("/edits/e1?reason=mistake", headers=header)
     history = (await client.get("/edits/e1/history", headers=header)).json()["data"]
@@ -209,7 +209,7 @@ async def test_a_change_is_signed_by_the_key_and_says_why(client, make):
 
 
 async def test_a_refusal_comes_before_anything_of_the_body_is_judged(client, make):
-    header = await make(Scope.GENERATE)
+    header = await make(KeyScope.GENERATE)
     spoilt = {"content": b"{", "headers": {"Content-Type": "text/plain"}}
     assert (await client.post("/edits", **spoilt)).status_code == 401
     assert (await client.post("/edits", content=b"{", headers=header)).status_code == 403
@@ -225,7 +225,7 @@ async def following(keyring, store):
 
 async def test_a_replica_that_follows_takes_a_new_key_and_drops_a_revoked_one(client, store, keyring):
     async with following(keyring, store):
-        made = await keys.create(store, "alice", [Scope.EDITS_READ], expires_at=None)
+        made = await keys.create(store, "alice", [KeyScope.EDITS_READ], expires_at=None)
         header = {"Authorization": f"Bearer {made.token}"}
         async with asyncio.timeout(60):
             while (await client.get("/edits")).status_code != 401:  # noqa: ASYNC110
@@ -237,7 +237,7 @@ async def test_a_replica_that_follows_takes_a_new_key_and_drops_a_revoked_one(cl
 
 
 async def test_while_the_database_is_away_known_keys_open_and_no_others_do(make, keyring):
-    header = await make(Scope.GENERATE)
+    header = await make(KeyScope.GENERATE)
     lost = LostStore()
     async with (
         following(keyring, lost),

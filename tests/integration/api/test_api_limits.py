@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from service.actions.services import Services
 from service.api.rate_limits import RateLimiter
-from service.domain.keys import Caller, Scope
+from service.domain.keys import Caller, KeyScope
 from service.errors import StartupError
 from service.settings import Settings
 from tests.fakes import ExactRuntime, LostStore, client_of
@@ -26,7 +26,7 @@ class Names:
     required = True
 
     def caller(self, token):
-        return Caller(actor=token, scopes=frozenset({Scope.ADMIN}))
+        return Caller(actor=token, scopes=frozenset({KeyScope.ADMIN}))
 
 
 def limited(rate_limit="3/hour", keyring=None, **settings):

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from service.actions.services import Services
-from service.domain.keys import Caller, Scope
+from service.domain.keys import Caller, KeyScope
 from service.store.store import PostgresStore
 from tests.bakes import BODY
 from tests.databases import execute
@@ -90,7 +90,7 @@ async def test_a_key_belongs_to_its_endpoint_and_its_caller(services, client):
         required = True
 
         def caller(self, token):
-            return Caller(actor=token, scopes=frozenset({Scope.ADMIN}))
+            return Caller(actor=token, scopes=frozenset({KeyScope.ADMIN}))
 
     await client.post("/edits", json=QA, headers=ONCE)
     assert (await client.post("/eval", json=EVALUATION, headers=ONCE)).status_code == 200
