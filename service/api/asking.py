@@ -85,7 +85,8 @@ async def _repeatable(
     if key is None:
         return Asking(actor)
     body = await request.body()
-    digest = sha256(f"{request.url.path}?{request.url.query}\n".encode() + body).digest()
+    asked = b"?".join((request.scope["path"].encode(), request.scope["query_string"]))
+    digest = sha256(asked + b"\n" + body).digest()
     claim = Claim(actor=actor, path=request.scope["route"].path, key=key, digest=digest)
     known = await receipts.answered(services, claim)
     if known is not None:

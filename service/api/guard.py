@@ -87,14 +87,14 @@ class Guard:
 
 def refused(request: Request, endpoint: Callable[..., Any]) -> ProblemResponse | None:
     """The answer to a caller that lacks the endpoint's scope; None for one that may pass."""
-    scope = needed(endpoint)
-    if request.url.path in OPEN_PATHS or scope is None:
+    scope, path = needed(endpoint), request.scope["path"]  # the path of `request.url` is partly the header Host's
+    if path in OPEN_PATHS or scope is None:
         return None
     caller: Caller = request.state.caller
     if caller.may(scope):
         return None
     error = ScopeMissing(
-        f"{request.method} {request.url.path} needs the scope {scope}; the API key {caller.actor!r} does not have it.",
+        f"{request.method} {path} needs the scope {scope}; the API key {caller.actor!r} does not have it.",
         extra={"scope": scope},
     )
     challenge = f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from service.actions import health
 from service.actions.health import Vitals
@@ -31,7 +30,7 @@ async def metrics(request: Request, services: Door) -> Response:
     """For Prometheus. Without its database the service leaves out what only that knows."""
     meters: Meters = request.app.state.meters
     page = generate_latest(meters.registry) + generate_latest(_gauges(await health.vitals(services)))
-    return Response(page, media_type=CONTENT_TYPE_PLAIN_1_0_0)
+    return Response(page, media_type=CONTENT_TYPE_LATEST)
 
 
 def _gauges(vitals: Vitals) -> CollectorRegistry:

@@ -271,3 +271,10 @@ async def test_a_key_is_revoked_once(store):
     await keys.create(store, "alice", [], expires_at=None)
     first = await keys.revoke(store, "k1")
     assert await keys.revoke(store, "k1") == first
+
+
+@pytest.mark.parametrize("host", ["x/livez?", "x/livez#", "x/readyz?a=", "livez"])
+async def test_a_host_header_that_looks_like_an_open_path_opens_nothing(client, make, host):
+    header = await make(KeyScope.GENERATE)
+    assert (await client.get("/edits", headers={"Host": host})).status_code == 401
+    assert (await client.get("/edits", headers=header | {"Host": host})).status_code == 403
