@@ -18,7 +18,11 @@ from fastapi import FastAPI
 
 from service import __version__
 from service.actions.services import Services
-from service.api import problems
+from service.api import asking, meters, problems
+from service.api.body_limit import BodyLimit
+from service.api.guard import Guard
+from service.api.rate_limits import RateLimiter, RateLimits
+from service.api.request_ids import RequestIds
 from service.api.router import routes
 from service.errors import StartupError
 from service.settings import Settings
@@ -35,18 +39,39 @@ class State(TypedDict):
     services: Services
 
 
-def create_app(services: Services) -> FastAPI:
-    """The ASGI application on open services; whoever opened them closes them."""
+def create_app(services: Services, settings: Settings | None = None) -> FastAPI:
+    """The ASGI application on open services; whoever opened them closes them.
+
+    Raises:
+        StartupError: Redis cannot be used at the address given.
+    """
+    settings = settings or Settings()
+
+    limiter = RateLimiter(settings.rate_limits, settings.redis_url) if settings.rate_limits else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         yield {"services": services}
+        if limiter is not None:
+            await limiter.close()
 
     app = FastAPI(title="Errata", version=__version__, summary=SUMMARY, lifespan=lifespan, redirect_slashes=False)
     app.state.stopping = asyncio.Event()  # streams without an end of their own end when it is set
     app.include_router(routes())
     problems.install(app)
+    asking.install(app)
+    _surround(app, settings, limiter)
     return app
+
+
+def _surround(app: FastAPI, settings: Settings, limiter: RateLimiter | None) -> None:
+    """The layers around the doors, from the innermost to the outermost."""
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    if limiter is not None:
+        app.add_middleware(RateLimits, limiter=limiter)
+    app.add_middleware(Guard)
+    meters.install(app, settings)
+    app.add_middleware(RequestIds)
 
 
 def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
@@ -71,22 +96,28 @@ async def _serve(settings: Settings, listener: socket.socket, announce: Callable
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, starting.cancel)
     async with open_services(settings) as services:
-        server = _Server(services, lambda: announce(_greeting(services, listener)))
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, server.handle_exit, number, None)
+        server = _Server(services, settings, lambda: announce(_greeting(services, listener)))
+        loop.add_signal_handler(signal.SIGINT, server.handle_exit, signal.SIGINT, None)
+        loop.add_signal_handler(signal.SIGTERM, server.drain, settings.drain_seconds)
         await server.serve(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
     """uvicorn, calling back once it accepts connections, and leaving signals to `_serve`, whose services outlive it."""
 
-    def __init__(self, services: Services, started: Callable[[], None]) -> None:
-        app = create_app(services)
+    def __init__(self, services: Services, settings: Settings, started: Callable[[], None]) -> None:
+        app = create_app(services, settings)
         super().__init__(
             uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS)
         )
         self._started = started
         self._stopping: asyncio.Event = app.state.stopping
+
+    def drain(self, seconds: float) -> None:
+        """Say that this replica is not ready, and stop after so long; a second signal stops at once."""
+        wait = 0.0 if self._stopping.is_set() else seconds
+        self._stopping.set()
+        asyncio.get_running_loop().call_later(wait, self.handle_exit, signal.SIGTERM, None)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -3,16 +3,21 @@
     ErrataError
     ├── RequestError                    the caller can mend it
     │   ├── MalformedJson         400
-    │   ├── NotFound              404   EditNotFound, EvaluationNotFound, BakeNotFound, VersionNotFound, RouteNotFound
+    │   ├── KeyNeeded             401
+    │   ├── ScopeMissing          403
+    │   ├── NotFound              404   EditNotFound, EvaluationNotFound, BakeNotFound, VersionNotFound, KeyNotFound,
+    │   │                             RouteNotFound
     │   ├── MethodNotAllowed      405
-    │   ├── Conflict              409   EditConflict, IllegalMove, EvaluationEnded, BakeEnded,
-    │   │                             BaseMismatch
+    │   ├── Conflict              409   EditConflict, IllegalMove, EvaluationEnded, BakeEnded, BaseMismatch,
+    │   │                             KeyNameTaken
     │   ├── PreconditionFailed    412
+    │   ├── BodyTooLarge          413
     │   ├── UnsupportedMediaType  415
+    │   ├── RateLimited           429
     │   └── Invalid               422   PromptTooLong, EditTooLong, NoChatTemplate, UnknownSuite, UnknownMetric,
     │                                 UnknownSubject, MetricUnavailable, NothingToEvaluate, UnknownMethod,
     │                                 NotBakeable, NothingToBake, EditsContradict, CannotEdit, GateUnmeetable,
-    │                                 NothingToExport, ImportRefused
+    │                                 NothingToExport, ImportRefused, IdempotencyKeyReused
     ├── Unavailable               503   trying again may help: StoreUnavailable, ArtifactsUnavailable, NotCaughtUp,
     │                                 NotReady, ShuttingDown
     ├── StorageFull               507   the operator must make room
@@ -91,6 +96,20 @@ class MalformedJson(RequestError):
     default_hint = "Check quotes and commas; with curl, send the body with --json '{...}'."
 
 
+class KeyNeeded(RequestError):
+    """The request carries no API key, or one that is unknown, expired or revoked."""
+
+    status, slug, title = 401, "key-needed", "A valid API key is needed"
+    default_hint = "Send Authorization: Bearer and a key; `errata keys create` makes one."
+
+
+class ScopeMissing(RequestError):
+    """The API key does not have the scope that the endpoint needs."""
+
+    status, slug, title = 403, "scope-missing", "The API key lacks a scope"
+    default_hint = "Use a key that has the scope; `errata keys create` makes one."
+
+
 class NotFound(RequestError):
     """Nothing has that name."""
 
@@ -130,6 +149,13 @@ class VersionNotFound(NotFound):
 
     slug, title = "version-not-found", "No such version"
     default_hint = 'GET /checkpoints lists the versions; "v0" is the base model.'
+
+
+class KeyNotFound(NotFound):
+    """No API key has that id."""
+
+    slug, title = "key-not-found", "No such API key"
+    default_hint = "`errata keys list` lists them."
 
 
 class MethodNotAllowed(RequestError):
@@ -180,11 +206,25 @@ class BaseMismatch(Conflict):
     default_hint = "Start the service with the base model that it was made for, or bake again for this one."
 
 
+class KeyNameTaken(Conflict):
+    """An API key has that name, or had it before it was revoked: the name signs what it changed."""
+
+    slug, title = "key-name-taken", "An API key has, or had, that name"
+    default_hint = "Choose another name; `errata keys list` lists them."
+
+
 class PreconditionFailed(RequestError):
     """The edit has changed since the caller last read it."""
 
     status, slug, title = 412, "precondition-failed", "The edit has changed since you read it"
     default_hint = "Read the edit again and send its present ETag in If-Match."
+
+
+class BodyTooLarge(RequestError):
+    """The body has more bytes than the service takes."""
+
+    status, slug, title = 413, "body-too-large", "The body is too large"
+    default_hint = "Send less at once; the operator sets the limit with ERRATA_MAX_BODY_BYTES."
 
 
 class UnsupportedMediaType(RequestError):
@@ -196,6 +236,13 @@ class UnsupportedMediaType(RequestError):
 
     status, slug, title = 415, "unsupported-media-type", "The body must be JSON"
     default_hint = "Send Content-Type: application/json; with curl, use --json '{...}' in place of -d."
+
+
+class RateLimited(RequestError):
+    """The caller has sent as many requests as it may for now."""
+
+    status, slug, title, retryable = 429, "rate-limited", "Too many requests", True
+    default_hint = "Wait as many seconds as Retry-After says; RateLimit says how many requests are left."
 
 
 class Invalid(RequestError):
@@ -315,6 +362,13 @@ class ImportRefused(Invalid):
 
     slug, title = "import-refused", "The file cannot be imported"
     default_hint = "`errors` says what is wrong with which line; mend them and send the whole file again."
+
+
+class IdempotencyKeyReused(Invalid):
+    """The Idempotency-Key was sent before, to the same endpoint, with another body."""
+
+    slug, title = "idempotency-key-reused", "The Idempotency-Key belongs to another request"
+    default_hint = "Send a new Idempotency-Key with a new request, and the same body with a repeat."
 
 
 class Unavailable(ErrataError):

@@ -9,12 +9,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from limits import RateLimitItem, parse_many
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from service.errors import StartupError
 
 PREFIX = "ERRATA_"
-CLIENT_VARIABLES = frozenset({"ERRATA_URL"})
+CLIENT_VARIABLES = frozenset({"ERRATA_URL", "ERRATA_API_KEY"})
 """Read by the command line as a client, not by the service."""
 
 
@@ -50,7 +52,10 @@ class Settings(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Of the base model's weights; auto is float32 on CPU and the checkpoint's own on a GPU."
     )
-    host: str = Field("127.0.0.1", description="The address to listen on; only loopback ones until API keys exist.")
+    host: str = Field(
+        "127.0.0.1",
+        description="The address to listen on; one that other machines can reach needs an API key first.",
+    )
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     threads: int = Field(0, ge=0, description="CPU threads for the model; 0 means one for each core.")
     scope_threshold: float | None = Field(
@@ -58,14 +63,40 @@ class Settings(BaseModel):
     )
     scope_candidates: int = Field(3, ge=1, le=256, description="Edits retrieved from the index for each prompt.")
     catch_up_seconds: float = Field(5.0, gt=0, description="Longest wait for min_revision before 503.")
+    rate_limit: str = Field(
+        "", description="Requests of one key, or of one address, such as 10/second;1000/hour; empty means no limit."
+    )
+    redis_url: str = Field(
+        "", description="Redis in which replicas count requests together (redis://...); empty means each by itself."
+    )
+    max_body_bytes: int = Field(32 << 20, ge=1024, description="Most bytes of a request's body; more is refused.")
+    drain_seconds: float = Field(
+        0.0, ge=0, description="On SIGTERM, how long new requests are still answered while /readyz says 503."
+    )
+    log_prompts: bool = Field(False, description="Whether the log may hold prompts and answers.")  # noqa: FBT003 - its default
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _readable(cls, written: str) -> str:
+        try:
+            if written:
+                parse_many(written)
+        except ValueError:
+            raise PydanticCustomError("rate_limit", "write it as 100/minute, or 10/second;1000/hour") from None
+        return written
+
+    @property
+    def rate_limits(self) -> list[RateLimitItem]:
+        """The limits that `rate_limit` writes down."""
+        return parse_many(self.rate_limit) if self.rate_limit else []
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment, `os.environ` by default. An empty variable counts as not set.
 
     Raises:
-        StartupError: An `ERRATA_*` variable is unknown, has a bad value, or opens the service to the network.
+        StartupError: An `ERRATA_*` variable is unknown or has a bad value.
     """
     environ = os.environ if environ is None else environ
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | CLIENT_VARIABLES
@@ -84,11 +115,6 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         raise StartupError(
             f"{name} is {first['input']!r}: {first['msg'].lower()}.", hint="docs/settings.md says what it takes."
         ) from None
-    if not is_loopback(settings.host):
-        raise StartupError(
-            f"ERRATA_HOST is {settings.host!r}, which other machines can reach, and no API keys are set up.",
-            hint="Keep 127.0.0.1 and put a proxy that authenticates in front of it.",
-        )
     return settings
 
 

@@ -20,15 +20,16 @@ from editors.model.loading import BaseModel, load_base, load_counterfactual
 from editors.serac.cross_encoder import load_scope
 from editors.serac.encoder import SentenceEncoder
 from editors.serac.scope import ScopeClassifier, SimilarityScope
-from service.actions import bakes, checkpoints, evaluations, expiries
+from service.actions import bakes, checkpoints, evaluations, expiries, receipts
 from service.actions.services import Services
 from service.errors import StartupError
 from service.runtime.baker import ModelBaker
 from service.runtime.follower import follow
+from service.runtime.keyring import LiveKeyring, keep_current
 from service.runtime.live_memory import LiveMemory
 from service.runtime.runtime import ModelRuntime
 from service.runtime.snapshot import MemoryFile, save_regularly
-from service.settings import Settings
+from service.settings import Settings, is_loopback
 from service.store.artifacts import ArtifactStore
 from service.store.embedded import EmbeddedPostgres
 from service.store.jobs import BAKE, EVALUATE, Job, work
@@ -43,7 +44,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     Queued jobs are done meanwhile, one at a time.
 
     Raises:
-        StartupError: The data directory, the database or the model cannot be used.
+        StartupError: The data directory, the database or the model cannot be used, or others could reach the service
+            and it has no API key.
     """
     with ExitStack() as stack:
         # The database first: it is quick, and a data directory in use should be known before a model is loaded.
@@ -52,6 +54,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         artifacts = await asyncio.to_thread(
             ArtifactStore, settings.artifacts_url or str(settings.data_dir / "artifacts")
         )
+        keyring = await _keyring(url, settings)
         builder = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="index"))
         base, counterfactual, memory = await asyncio.to_thread(_load, settings, builder)
         async with PostgresStore(url) as store:
@@ -68,13 +71,15 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             await runtime.start()
             baker = ModelBaker(base, suites=SUITES, assets=_assets(settings))
             stack.callback(baker.close)
-            services = Services(store, runtime, baker, artifacts)
+            services = Services(store, runtime, baker, artifacts, keyring)
             async with _beside(
                 follow(runtime),
+                keep_current(keyring, store),
                 save_regularly(runtime.save),
                 work(url, jobs(services)),
                 checkpoints.audit(services),
                 expiries.watch(services),
+                receipts.forget_regularly(store),
             ):
                 yield services
 
@@ -85,6 +90,24 @@ def jobs(services: Services) -> Mapping[str, Job]:
         EVALUATE: Job(run=partial(evaluations.run, services), give_up=partial(evaluations.give_up, services)),
         BAKE: Job(run=partial(bakes.run, services), give_up=partial(bakes.give_up, services)),
     }
+
+
+async def _keyring(url: str, settings: Settings) -> LiveKeyring:
+    """The keys, read before anything slow.
+
+    Raises:
+        StartupError: Other machines could reach the service, and no key would open it.
+    """
+    keyring = LiveKeyring(always=not is_loopback(settings.host))
+    async with PostgresStore(url) as store:
+        await keyring.look(store)
+    if not is_loopback(settings.host) and not keyring.usable:
+        raise StartupError(
+            f"ERRATA_HOST is {settings.host!r}, which other machines can reach, and there is no API key in force.",
+            hint="Make one with `errata keys create NAME --scope SCOPE`, with the same ERRATA_* variables as here, or "
+            "listen on 127.0.0.1. docs/security.md says more.",
+        )
+    return keyring
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import httpx
 import torch
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from torch import Tensor
 
 from editors.evaluation.asked import Asked
@@ -25,7 +25,7 @@ from service.domain.edits import Descriptor, Edit, EditState, Embeddings, normal
 from service.domain.evaluations import BASE, MEMORY, SERAC, EvaluationReport, EvaluationRequest
 from service.domain.generations import FinishReason, Generation, GenerationRequest, Source, Usage
 from service.domain.matches import Candidate, Decision, Match
-from service.domain.ports import Progress, RuntimeInfo, Store
+from service.domain.ports import Backlog, Progress, RuntimeInfo, Store
 from service.domain.previews import PREVIEW, Probed
 from service.errors import (
     EditTooLong,
@@ -37,6 +37,7 @@ from service.errors import (
 )
 from service.runtime.evaluation_plan import plan_of
 from service.runtime.evaluation_report import Run, report_of
+from service.settings import Settings
 from tests.suites import SUITES
 
 
@@ -186,8 +187,11 @@ class ExactRuntime:
             version="v0",
             revision=self._revision,
             edits=len(self._edits),
-            memory={"encoder": "exact", "width": 1},
+            memory={"encoder": "exact", "width": 1, "rows": sum(len(edit.descriptor.texts) for edit in self._edits)},
         )
+
+    def backlog(self) -> Backlog:
+        return Backlog(running=0, waiting=0)
 
     def _match(self, prompt: str) -> Match:
         candidates = [self._candidate(edit, prompt) for edit in self._edits]
@@ -224,10 +228,10 @@ class LostStore:
     def reading(self):
         raise StoreUnavailable("PostgreSQL does not answer: connection refused.")
 
-    def writing(self, *, actor):
+    def writing(self, *, actor, receipt=None):
         raise StoreUnavailable("PostgreSQL does not answer: connection refused.")
 
-    def recording(self):
+    def recording(self, *, receipt=None):
         raise StoreUnavailable("PostgreSQL does not answer: connection refused.")
 
     async def migration(self):
@@ -240,19 +244,17 @@ def _targets(descriptors: Iterable[Descriptor]) -> dict[str, str]:
     return {normalise(text): target for text, target in texts}
 
 
-def app_of(services: Services) -> ASGIApp:
-    """The application on these services, for a client that does not run its lifespan."""
-    app = create_app(services)
+@asynccontextmanager
+async def client_of(services: Services, settings: Settings | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the doors on these services, in this process."""
+    app = create_app(services, settings)
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, "state": {"services": services}}, receive, send)
 
-    return with_state
-
-
-@asynccontextmanager
-async def client_of(services: Services) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the doors on these services, in this process."""
-    transport = httpx.ASGITransport(app=app_of(services))
-    async with httpx.AsyncClient(transport=transport, base_url="http://errata.test") as client:
+    transport = httpx.ASGITransport(app=with_state)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://errata.test") as client,
+    ):
         yield client

@@ -14,6 +14,7 @@ from service.actions.work import Notes, failed
 from service.domain.bake_plans import BakePlan, chosen
 from service.domain.bakes import Bake, BakePage, BakeReport, BakeRequest, BakeState, NewBake, Stage
 from service.domain.edits import Edit, EditReader, EditState
+from service.domain.receipts import ReceiptFor
 from service.domain.versions import NewVersion
 from service.errors import BakeEnded, BakeNotFound, BaseMismatch, EditNotFound
 
@@ -31,17 +32,23 @@ async def plan(services: Services, request: BakeRequest) -> BakePlan:
     return planned if newest is None else replace(planned, seconds=_seconds(planned, newest))
 
 
-async def submit(services: Services, request: BakeRequest, *, actor: str) -> Bake:
+async def submit(
+    services: Services, request: BakeRequest, *, actor: str, receipt: ReceiptFor[Bake] | None = None
+) -> Bake:
     """Queue a bake of the edits as they are now.
 
     Raises:
         As `bake_plans.chosen` and `Baker.plan`.
+        AlreadyAnswered, IdempotencyKeyReused: By the claim of the receipt.
     """
     planned, _ = await _planned(services, request)
     parent = services.runtime.info().version
     new = NewBake(request=planned.request, base=planned.base, edits=planned.edits, parent=parent)
-    async with services.store.recording() as recording:
-        return await recording.bakes.add(new, actor=actor)
+    async with services.store.recording(receipt=receipt) as recording:
+        bake = await recording.bakes.add(new, actor=actor)
+        if receipt is not None:
+            receipt.settle(bake)
+        return bake
 
 
 async def read(services: Services, bake_id: str) -> Bake:

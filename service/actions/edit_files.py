@@ -13,6 +13,7 @@ from service.actions.services import Services
 from service.domain.edits import Edit, EditFilter, EditState, Embeddings
 from service.domain.imports import MOST_ERRORS, Imported, Line, conflicts_with, conflicts_within
 from service.domain.ports import Reading, Writing
+from service.domain.receipts import ReceiptFor
 from service.errors import FieldError, ImportRefused
 
 EXPORTED_AT_ONCE = 500
@@ -24,7 +25,12 @@ Told = Callable[[int], None]
 
 
 async def import_(
-    services: Services, lines: Sequence[Line], bad: Sequence[FieldError], *, actor: str
+    services: Services,
+    lines: Sequence[Line],
+    bad: Sequence[FieldError],
+    *,
+    actor: str,
+    receipt: ReceiptFor[Imported] | None = None,
 ) -> Callable[[Told], Awaitable[Imported]]:
     """Check the edits of a file; what this returns adds them.
 
@@ -38,31 +44,36 @@ async def import_(
     unfit = await services.runtime.unfit([line.new.descriptor for line in lines])
     overlong = [FieldError("", error.detail, line=lines[place].number) for place, error in unfit.items()]
     _refuse([*bad, *within, *conflicts, *overlong])
-    return partial(_add, services, lines, actor)
+    return partial(_add, services, lines, actor, receipt)
 
 
-async def _add(services: Services, lines: Sequence[Line], actor: str, told: Told) -> Imported:
+async def _add(
+    services: Services, lines: Sequence[Line], actor: str, receipt: ReceiptFor[Imported] | None, told: Told
+) -> Imported:
     """Add them in the order of their lines, in one transaction, and serve them when this returns.
 
     Raises:
         ImportRefused: Meanwhile somebody has added an edit that conflicts with one of them.
+        AlreadyAnswered, IdempotencyKeyReused: By the claim of the receipt.
     """
     embeddings: list[Embeddings] = []
     async for some in services.runtime.prepare_many([line.new.descriptor for line in lines]):
         embeddings += some
         told(len(embeddings))
-    async with services.store.writing(actor=actor) as writing:
+    async with services.store.writing(actor=actor, receipt=receipt) as writing:
         _refuse(await _conflicts(writing, lines))  # others may have written since
         ids = await writing.edits.add_all([line.new for line in lines], embeddings)
         for line, edit_id in zip(lines, ids, strict=True):
             if line.new.supersedes is not None:
                 await writing.edits.retract(line.new.supersedes, reason=line.new.reason, superseded_by=edit_id)
-        revision = await writing.changes.revision()
+        imported = Imported(ids=ids, revision=await writing.changes.revision())
+        if receipt is not None:
+            receipt.settle(imported)
     try:
         await services.runtime.catch_up()
     except Exception:  # they are committed and the follower installs them later: saying otherwise would be false
-        _log.exception("edits committed but not yet installed", edits=len(ids), revision=revision)
-    return Imported(ids=ids, revision=revision)
+        _log.exception("edits committed but not yet installed", edits=len(ids), revision=imported.revision)
+    return imported
 
 
 async def export(services: Services, wanted: EditFilter) -> AsyncGenerator[Edit, None]:

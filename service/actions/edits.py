@@ -13,6 +13,7 @@ from service.domain.changes import Change
 from service.domain.edit_moves import moved
 from service.domain.edits import Descriptor, Edit, EditFilter, EditPage, EditState, Embeddings, NewEdit
 from service.domain.ports import Reading, Writing
+from service.domain.receipts import ReceiptFor
 from service.errors import EditConflict, EditNotFound, FieldError, Invalid, PreconditionFailed, Unavailable
 
 _LATER = "Nothing need be sent again: it is done as soon as the replica catches up (GET /readyz)."
@@ -20,22 +21,25 @@ _LATER = "Nothing need be sent again: it is done as soon as the replica catches 
 _log = structlog.get_logger(__name__)
 
 
-async def submit(services: Services, new: NewEdit, *, actor: str) -> Edit:
+async def submit(services: Services, new: NewEdit, *, actor: str, receipt: ReceiptFor[Edit] | None = None) -> Edit:
     """Add an edit; when this returns, this replica answers with it (unless it is a draft).
 
     Raises:
         EditTooLong: It does not fit in the model's context.
         EditConflict: Another active edit settles the same prompt.
         EditNotFound: The edit to supersede is not there.
+        AlreadyAnswered, IdempotencyKeyReused: By the claim of the receipt.
     """
     embeddings = await services.runtime.prepare(new.descriptor)
-    async with services.store.writing(actor=actor) as writing:
+    async with services.store.writing(actor=actor, receipt=receipt) as writing:
         replaced = None if new.supersedes is None else await replaceable(writing, new.supersedes)
         if new.state is EditState.ACTIVE:
             await _refuse_conflict(writing, new.descriptor, apart_from=(new.supersedes,))
         edit = await writing.edits.add(new, embeddings)
         if replaced is not None:
             await writing.edits.retract(replaced.id, reason=new.reason, superseded_by=edit.id)
+        if receipt is not None:
+            receipt.settle(edit)
     await _install(services, edit.id)
     return edit
 

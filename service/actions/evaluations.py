@@ -5,26 +5,35 @@ from __future__ import annotations
 from service.actions.services import Services
 from service.actions.work import Notes, failed
 from service.domain.evaluations import Evaluation, EvaluationPage, EvaluationRequest, EvaluationState
+from service.domain.receipts import ReceiptFor
 from service.errors import EvaluationEnded, EvaluationNotFound
 
 AT_ONCE = 64
 """Most probes that are judged while the caller waits."""
 
 
-async def submit(services: Services, request: EvaluationRequest, *, actor: str) -> Evaluation:
+async def submit(
+    services: Services, request: EvaluationRequest, *, actor: str, receipt: ReceiptFor[Evaluation] | None = None
+) -> Evaluation:
     """Evaluate at once when there are few probes, and queue it otherwise; kept either way.
 
     Raises:
         As `Runtime.plan`, and for few probes as `Runtime.evaluate`.
+        AlreadyAnswered, IdempotencyKeyReused: By the claim of the receipt.
     """
     probes = await services.runtime.plan(request)
-    if probes > AT_ONCE:
-        async with services.store.recording() as recording:
-            return await recording.evaluations.add(request, actor=actor, total=probes)
-    report = await services.runtime.evaluate(request, progress=_go_on)
-    assert report is not None, "nobody said to stop"
-    async with services.store.recording() as recording:
-        return await recording.evaluations.add_done(request, report, actor=actor)
+    report = None
+    if probes <= AT_ONCE:
+        report = await services.runtime.evaluate(request, progress=_go_on)
+        assert report is not None, "nobody said to stop"
+    async with services.store.recording(receipt=receipt) as recording:
+        if report is None:
+            evaluation = await recording.evaluations.add(request, actor=actor, total=probes)
+        else:
+            evaluation = await recording.evaluations.add_done(request, report, actor=actor)
+        if receipt is not None:
+            receipt.settle(evaluation)
+        return evaluation
 
 
 async def read(services: Services, evaluation_id: str) -> Evaluation:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+import structlog
+
 from service.actions.services import Services
-from service.domain.ports import RuntimeInfo
-from service.errors import ErrataError, NotReady
+from service.domain.census import Census
+from service.domain.ports import Backlog, RuntimeInfo
+from service.errors import ErrataError, NotReady, StoreUnavailable
 
 OK = "ok"
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +51,40 @@ async def ready(services: Services) -> Checks:
     if failed:
         raise NotReady(f"Not ready: {', '.join(failed)}.", extra={"checks": asdict(checks)})
     return checks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vitals:
+    """What an operator watches.
+
+    Attributes:
+        census: What the database says; None when it does not answer.
+    """
+
+    info: RuntimeInfo
+    backlog: Backlog
+    census: Census | None
+
+    @property
+    def index_rows(self) -> int:
+        """Texts in the live memory's index."""
+        return int(self.info.memory["rows"])
+
+    @property
+    def database_rows(self) -> int | None:
+        """Texts of the edits in force, in the database; as many as in the index when both agree."""
+        return None if self.census is None else self.census.vector_bytes // (4 * int(self.info.memory["width"]))
+
+
+async def vitals(services: Services) -> Vitals:
+    """Everything that is measured anew whenever it is asked for."""
+    found = None
+    try:
+        async with services.store.reading() as reading:
+            found = await reading.census()
+    except StoreUnavailable as error:
+        _log.warning("the database cannot be measured", detail=error.detail)
+    return Vitals(info=services.runtime.info(), backlog=services.runtime.backlog(), census=found)
 
 
 def info(services: Services) -> RuntimeInfo:

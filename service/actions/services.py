@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.domain.artifacts import Artifacts
 from service.domain.bake_plans import Baker
+from service.domain.keys import Keyring, NoKeys
 from service.domain.ports import Runtime, Store
 
 
@@ -18,9 +19,11 @@ class Services:
         runtime: The model and the live memory.
         baker: Makes versions.
         artifacts: Keeps what they are made of.
+        keyring: Who may do what.
     """
 
     store: Store
     runtime: Runtime
     baker: Baker
     artifacts: Artifacts
+    keyring: Keyring = field(default_factory=NoKeys)

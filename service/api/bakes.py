@@ -9,10 +9,15 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service.actions import bakes
+from service.api.asking import RepeatableAsker, answer, sent
 from service.api.bake_bodies import BakeBody, BakeQuery
 from service.api.bake_pages import BakeList, BakePage, PlanPage, render_bake, render_bakes, render_plan
-from service.api.bodies import ANYONE, Door, JsonRoute
+from service.api.bodies import Door, JsonRoute
+from service.api.guard import needs
 from service.api.problem_documents import problem_responses
+from service.domain.bakes import Bake
+from service.domain.keys import KeyScope
+from service.domain.receipts import Answer
 from service.errors import (
     BakeEnded,
     BakeNotFound,
@@ -72,17 +77,21 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         ShuttingDown,
     ),
 )
-async def bake(body: BakeBody, response: Response, services: Door) -> BakePage | PlanPage:
+@needs(KeyScope.BAKE)
+async def bake(body: BakeBody, services: Door, asker: RepeatableAsker) -> Response | PlanPage:
     """Queued, and answered with 202 and its Location; what is served does not change. A dry run is answered at once."""
     if body.dry_run:
         return render_plan(await bakes.plan(services, body.request()))
-    queued = await bakes.submit(services, body.request(), actor=ANYONE)
-    response.status_code = 202
-    response.headers["Location"] = f"/bakes/{queued.id}"
-    return render_bake(queued)
+    queued = await bakes.submit(services, body.request(), actor=asker.actor, receipt=asker.receipt(_queued))
+    return sent(_queued(queued))
+
+
+def _queued(bake: Bake) -> Answer:
+    return answer(render_bake(bake), 202, Location=f"/bakes/{bake.id}")
 
 
 @router.get("/bakes", summary="List bakes", responses=problem_responses(Invalid, StoreUnavailable))
+@needs(KeyScope.BAKE)
 async def list_bakes(query: Annotated[BakeQuery, Query()], services: Door) -> BakeList:
     """Newest first, without the failures of their reports."""
     return render_bakes(await bakes.page(services, limit=query.limit, after=query.after))
@@ -93,6 +102,7 @@ async def list_bakes(query: Annotated[BakeQuery, Query()], services: Door) -> Ba
     summary="Read a bake",
     responses=problem_responses(BakeNotFound, Invalid, StoreUnavailable),
 )
+@needs(KeyScope.BAKE)
 async def read_bake(bake_id: BakeId, services: Door) -> BakePage:
     """Its state, how far it is, and its report once it is done or refused."""
     return render_bake(await bakes.read(services, bake_id))
@@ -109,6 +119,7 @@ async def _existing(bake_id: BakeId, services: Door) -> str:
     response_class=EventSourceResponse,
     responses=_STREAM | problem_responses(BakeNotFound, Invalid, StoreUnavailable),
 )
+@needs(KeyScope.BAKE)
 async def follow_bake(
     bake_id: Annotated[str, Depends(_existing)], request: Request, services: Door
 ) -> AsyncIterator[ServerSentEvent]:
@@ -126,6 +137,7 @@ async def follow_bake(
     summary="Cancel a bake",
     responses=problem_responses(BakeNotFound, BakeEnded, Invalid, StoreUnavailable),
 )
+@needs(KeyScope.BAKE)
 async def cancel_bake(bake_id: BakeId, services: Door) -> BakePage:
     """From the answer on it is cancelled and makes no version; the model leaves it at its next step."""
     return render_bake(await bakes.cancel(services, bake_id))

@@ -11,23 +11,26 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from service.actions.services import Services
+from service.api.guard import document, refused
 from service.errors import UnsupportedMediaType
-
-ANYONE = "anonymous"
-"""Who signs what is asked for while there are no API keys."""
 
 LONGEST_TEXT = 32_768
 """Characters of one text. The model's own limit, in tokens, is checked where the model is."""
 
 
 class JsonRoute(APIRoute):
-    """A route that refuses a body that is not declared as JSON, before anything reads it."""
+    """A route that refuses, before anything is read, who lacks its scope, and a body that is not declared as JSON."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **document(path, endpoint, options))
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler of the route."""
         handle = super().get_route_handler()
 
         async def checked(request: Request) -> Response:
+            if (refusal := refused(request, self.endpoint)) is not None:
+                return refusal
             if self.body_field is not None:
                 _require_json(request)
             return await handle(request)

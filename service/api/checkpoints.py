@@ -11,8 +11,10 @@ from service.actions import checkpoints
 from service.api.bake_bodies import VersionQuery
 from service.api.bake_pages import VersionList, VersionPage, render_version, render_versions
 from service.api.bodies import Door, JsonRoute
+from service.api.guard import needs
 from service.api.problem_documents import problem_responses
 from service.api.tar import TarResponse
+from service.domain.keys import KeyScope
 from service.domain.versions import ExportFormat
 from service.errors import (
     ArtifactDamaged,
@@ -43,6 +45,7 @@ _TAR: dict[int | str, dict[str, Any]] = {
     summary="List the versions of the model",
     responses=problem_responses(Invalid, StoreUnavailable, ShuttingDown),
 )
+@needs(KeyScope.BAKE)
 async def list_versions(query: Annotated[VersionQuery, Query()], services: Door) -> VersionList:
     """Newest first, without the failures of their reports; v0, the base, is always the last."""
     return render_versions(await checkpoints.page(services, limit=query.limit, after=query.after))
@@ -53,6 +56,7 @@ async def list_versions(query: Annotated[VersionQuery, Query()], services: Door)
     summary="Read a version",
     responses=problem_responses(VersionNotFound, Invalid, StoreUnavailable, ArtifactsUnavailable, ShuttingDown),
 )
+@needs(KeyScope.BAKE)
 async def read_version(version_id: VersionId, services: Door) -> VersionPage:
     """What is in it, how it was made and what was measured; its weights are verified on the way."""
     return render_version(await checkpoints.read(services, version_id))
@@ -76,6 +80,7 @@ async def read_version(version_id: VersionId, services: Door) -> VersionPage:
         ArtifactDamaged,
     ),
 )
+@needs(KeyScope.BAKE)
 async def export_version(
     version_id: VersionId,
     services: Door,

@@ -8,19 +8,23 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.actions import edit_files
 from service.actions.edit_files import Told
-from service.api.bodies import ANYONE, Door, Tag, Text
+from service.api.asking import RepeatableAsker, answer, sent
+from service.api.bodies import Door, Tag, Text
 from service.api.edit_bodies import ImportedEditBody, KeptEdit
 from service.api.edit_pages import wanted_fields
+from service.api.guard import needs
 from service.api.invalid_requests import field_error
 from service.api.problem_documents import document, problem_responses
 from service.domain.edits import Edit, EditFilter, EditKind, EditState
 from service.domain.imports import MOST_EDITS, Imported, Line
+from service.domain.keys import KeyScope
+from service.domain.receipts import Answer
 from service.errors import (
     ErrataError,
     FieldError,
@@ -34,8 +38,6 @@ from service.errors import (
 router = APIRouter(tags=["edits"])
 
 NDJSON = "application/x-ndjson"
-LARGEST_FILE = 256 * 2**20
-"""Bytes of one import."""
 _DECLARED = frozenset({NDJSON, "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 _LINE: TypeAdapter[KeptEdit] = TypeAdapter(ImportedEditBody)
 _FILE = {NDJSON: {"schema": {"type": "string", "description": "One edit a line, as POST /edits takes it."}}}
@@ -76,7 +78,8 @@ class ExportQuery(BaseModel):
     responses=problem_responses(UnsupportedMediaType, Invalid, ImportRefused, StoreUnavailable, ShuttingDown),
     openapi_extra={"requestBody": {"required": True, "content": _FILE}},
 )
-async def import_edits(request: Request, services: Door) -> ImportPage | StreamingResponse:
+@needs(KeyScope.EDITS_WRITE)
+async def import_edits(request: Request, services: Door, asker: RepeatableAsker) -> Response:
     """All of them or none, in one transaction. Bad lines are named in `errors`, the first hundred of them.
 
     Who accepts `application/x-ndjson` is told, line by line, how far it is, and last what this answers otherwise.
@@ -87,11 +90,11 @@ async def import_edits(request: Request, services: Door) -> ImportPage | Streami
             f"The body is declared as {declared}." if declared else "The body is not declared.",
             hint=f"Send Content-Type: {NDJSON}; with curl, use -H 'Content-Type: {NDJSON}' --data-binary @FILE.",
         )
-    lines, bad = await asyncio.to_thread(read, await _body(request))
-    add = await edit_files.import_(services, lines, bad, actor=ANYONE)
+    lines, bad = await asyncio.to_thread(read, await request.body())
+    add = await edit_files.import_(services, lines, bad, actor=asker.actor, receipt=asker.receipt(_imported))
     if NDJSON in request.headers.get("accept", ""):
         return StreamingResponse(_told(add, len(lines), request.state.request_id), media_type=NDJSON)
-    return _imported(await add(lambda _: None))
+    return sent(_imported(await add(lambda _: None)))
 
 
 @router.get(
@@ -101,6 +104,7 @@ async def import_edits(request: Request, services: Door) -> ImportPage | Streami
     status_code=200,  # the response's own class does not say it
     responses=_EXPORTED | problem_responses(Invalid, StoreUnavailable),
 )
+@needs(KeyScope.EDITS_READ)
 async def export_edits(query: Annotated[ExportQuery, Query()], services: Door) -> StreamingResponse:
     """Every line is an edit as `POST /edits/import` takes it; all are of one moment."""
     found = edit_files.export(services, query.filter())
@@ -120,15 +124,15 @@ async def _told(add: Callable[[Told], Awaitable[Imported]], total: int, request_
     try:
         while (done := await prepared.get()) is not None:
             yield f'{{"prepared": {done}, "of": {total}}}\n'
-        yield _imported(await adding).model_dump_json() + "\n"
+        yield _imported(await adding).body.decode() + "\n"
     except ErrataError as error:
         yield document(error, request_id).decode() + "\n"
     finally:
         adding.cancel()
 
 
-def _imported(imported: Imported) -> ImportPage:
-    return ImportPage(imported=len(imported.ids), ids=list(imported.ids), revision=imported.revision)
+def _imported(imported: Imported) -> Answer:
+    return answer(ImportPage(imported=len(imported.ids), ids=list(imported.ids), revision=imported.revision), 201)
 
 
 def read(body: bytes) -> tuple[list[Line], list[FieldError]]:
@@ -162,18 +166,6 @@ def _bad(number: int, found: Any) -> FieldError:
     error = field_error(found | {"loc": ("body", *found["loc"])})
     named = f"`{error.pointer[1:]}` {error.detail}" if error.pointer else error.detail
     return FieldError(error.pointer, named, line=number)
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_FILE:
-            raise Invalid(
-                f"The file is larger than {LARGEST_FILE // 2**20} MiB.",
-                hint="Import it in parts; each is all or nothing.",
-            )
-    return bytes(body)
 
 
 async def _written(first: Edit | None, rest: AsyncGenerator[Edit, None]) -> AsyncIterator[str]:

@@ -9,11 +9,16 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict
 
 from service.actions import edits
-from service.api.bodies import ANYONE, Door, JsonRoute, Reason
+from service.api.asking import Asker, RepeatableAsker, answer, sent
+from service.api.bodies import Door, JsonRoute, Reason
 from service.api.edit_bodies import EditQuery, NewEditBody
 from service.api.edit_changes import ChangedEditBody
 from service.api.edit_pages import AnyEdit, EditList, History, render_edit, render_history, render_page
+from service.api.guard import needs
 from service.api.problem_documents import problem_responses
+from service.domain.edits import Edit
+from service.domain.keys import KeyScope
+from service.domain.receipts import Answer
 from service.errors import (
     EditConflict,
     EditNotFound,
@@ -56,20 +61,25 @@ _READ: dict[int | str, dict[str, Any]] = {200: {"headers": {"ETag": _ETAG}}}
     "/edits",
     summary="Add an edit",
     status_code=201,
+    response_model=AnyEdit,
     responses=_CREATED
     | problem_responses(
         MalformedJson, EditNotFound, EditConflict, UnsupportedMediaType, Invalid, EditTooLong, StoreUnavailable
     ),
 )
-async def add_edit(body: NewEditBody, response: Response, services: Door) -> AnyEdit:
+@needs(KeyScope.EDITS_WRITE)
+async def add_edit(body: NewEditBody, services: Door, asker: RepeatableAsker) -> Response:
     """From the answer on, this replica answers every in-scope prompt by the edit, unless it is a draft."""
-    edit = await edits.submit(services, body.new_edit(), actor=ANYONE)
-    response.headers["Location"] = f"/edits/{edit.id}"
-    response.headers["ETag"] = f'"{edit.revision}"'
-    return render_edit(edit)
+    edit = await edits.submit(services, body.new_edit(), actor=asker.actor, receipt=asker.receipt(_created))
+    return sent(_created(edit))
+
+
+def _created(edit: Edit) -> Answer:
+    return answer(render_edit(edit), 201, Location=f"/edits/{edit.id}", ETag=f'"{edit.revision}"')
 
 
 @router.get("/edits", summary="List edits", responses=problem_responses(Invalid, StoreUnavailable))
+@needs(KeyScope.EDITS_READ)
 async def list_edits(query: Annotated[EditQuery, Query()], services: Door) -> EditList:
     """Newest first; all but the retracted unless `state` says otherwise."""
     return render_page(await edits.page(services, query.filter()))
@@ -80,6 +90,7 @@ async def list_edits(query: Annotated[EditQuery, Query()], services: Door) -> Ed
     summary="Read an edit",
     responses=_READ | problem_responses(EditNotFound, Invalid, StoreUnavailable),
 )
+@needs(KeyScope.EDITS_READ)
 async def read_edit(edit_id: EditId, response: Response, services: Door) -> AnyEdit:
     """In whatever state it is, retracted included."""
     edit = await edits.read(services, edit_id)
@@ -92,6 +103,7 @@ async def read_edit(edit_id: EditId, response: Response, services: Door) -> AnyE
     summary="Read the history of an edit",
     responses=problem_responses(EditNotFound, Invalid, StoreUnavailable),
 )
+@needs(KeyScope.EDITS_READ)
 async def read_history(edit_id: EditId, services: Door) -> History:
     """Every change to the edit, oldest first, with its author and reason."""
     return render_history(await edits.history(services, edit_id))
@@ -114,8 +126,9 @@ async def read_history(edit_id: EditId, services: Door) -> History:
         Unavailable,
     ),
 )
+@needs(KeyScope.EDITS_WRITE)
 async def change_edit(
-    edit_id: EditId, body: ChangedEditBody, response: Response, services: Door, if_match: IfMatch = None
+    edit_id: EditId, body: ChangedEditBody, response: Response, services: Door, asker: Asker, if_match: IfMatch = None
 ) -> AnyEdit:
     """What is left out stays as it is. From the answer on, this replica answers accordingly."""
     edit = await edits.change(
@@ -124,7 +137,7 @@ async def change_edit(
         body.amendment(),
         revisions=_revisions(if_match),
         reason=body.reason,
-        actor=ANYONE,
+        actor=asker.actor,
     )
     response.headers["ETag"] = f'"{edit.revision}"'
     return render_edit(edit)
@@ -136,14 +149,16 @@ async def change_edit(
     status_code=204,
     responses=problem_responses(EditNotFound, PreconditionFailed, Invalid, StoreUnavailable, Unavailable),
 )
+@needs(KeyScope.EDITS_WRITE)
 async def retract_edit(
     edit_id: EditId,
     query: Annotated[RetractQuery, Query()],
     services: Door,
+    asker: Asker,
     if_match: IfMatch = None,
 ) -> None:
     """From the answer on, this replica answers as if the edit had never been. Its history stays."""
-    await edits.retract(services, edit_id, revisions=_revisions(if_match), reason=query.reason, actor=ANYONE)
+    await edits.retract(services, edit_id, revisions=_revisions(if_match), reason=query.reason, actor=asker.actor)
 
 
 def _revisions(if_match: list[str] | None) -> frozenset[int] | None:

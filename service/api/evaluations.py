@@ -9,12 +9,16 @@ from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import HTMLResponse
 
 from service.actions import evaluations
-from service.api.bodies import ANYONE, Door, JsonRoute
+from service.api.asking import RepeatableAsker, answer, sent
+from service.api.bodies import Door, JsonRoute
 from service.api.evaluation_bodies import EvaluateBody, EvaluationQuery
 from service.api.evaluation_pages import EvaluationList, EvaluationPage, render_evaluation, render_page
 from service.api.evaluation_report import render
+from service.api.guard import needs
 from service.api.problem_documents import problem_responses
-from service.domain.evaluations import EvaluationState
+from service.domain.evaluations import Evaluation, EvaluationState
+from service.domain.keys import KeyScope
+from service.domain.receipts import Answer
 from service.errors import (
     EditNotFound,
     EditTooLong,
@@ -49,6 +53,7 @@ _QUEUED: dict[int | str, dict[str, Any]] = {
 @router.post(
     "/eval",
     summary="Measure whether edits work and break nothing",
+    response_model=EvaluationPage,
     responses=_QUEUED
     | problem_responses(
         MalformedJson,
@@ -66,16 +71,23 @@ _QUEUED: dict[int | str, dict[str, Any]] = {
         ShuttingDown,
     ),
 )
-async def evaluate(body: EvaluateBody, response: Response, services: Door) -> EvaluationPage:
+@needs(KeyScope.EVAL)
+async def evaluate(body: EvaluateBody, services: Door, asker: RepeatableAsker) -> Response:
     """Small evaluations are answered at once; larger ones are queued, and answered with 202 and their Location."""
-    evaluation = await evaluations.submit(services, body.request(), actor=ANYONE)
+    evaluation = await evaluations.submit(
+        services, body.request(), actor=asker.actor, receipt=asker.receipt(_submitted)
+    )
+    return sent(_submitted(evaluation))
+
+
+def _submitted(evaluation: Evaluation) -> Answer:
     if evaluation.state is EvaluationState.QUEUED:
-        response.status_code = 202
-        response.headers["Location"] = f"/eval/{evaluation.id}"
-    return render_evaluation(evaluation)
+        return answer(render_evaluation(evaluation), 202, Location=f"/eval/{evaluation.id}")
+    return answer(render_evaluation(evaluation), 200)
 
 
 @router.get("/eval", summary="List evaluations", responses=problem_responses(Invalid, StoreUnavailable))
+@needs(KeyScope.EVAL)
 async def list_evaluations(query: Annotated[EvaluationQuery, Query()], services: Door) -> EvaluationList:
     """Newest first, without their cases, failures and betas."""
     return render_page(await evaluations.page(services, limit=query.limit, after=query.after))
@@ -86,6 +98,7 @@ async def list_evaluations(query: Annotated[EvaluationQuery, Query()], services:
     summary="Read an evaluation",
     responses=problem_responses(EvaluationNotFound, Invalid, StoreUnavailable),
 )
+@needs(KeyScope.EVAL)
 async def read_evaluation(evaluation_id: EvaluationId, services: Door) -> EvaluationPage:
     """Its state, how far it is, and its report once it is done."""
     return render_evaluation(await evaluations.read(services, evaluation_id))
@@ -96,6 +109,7 @@ async def read_evaluation(evaluation_id: EvaluationId, services: Door) -> Evalua
     summary="Cancel an evaluation",
     responses=problem_responses(EvaluationNotFound, EvaluationEnded, Invalid, StoreUnavailable),
 )
+@needs(KeyScope.EVAL)
 async def cancel_evaluation(evaluation_id: EvaluationId, services: Door) -> EvaluationPage:
     """From the answer on it is cancelled; the model leaves it at its next step."""
     return render_evaluation(await evaluations.cancel(services, evaluation_id))
@@ -107,6 +121,7 @@ async def cancel_evaluation(evaluation_id: EvaluationId, services: Door) -> Eval
     response_class=HTMLResponse,
     responses=problem_responses(EvaluationNotFound, Invalid, StoreUnavailable),
 )
+@needs(KeyScope.EVAL)
 async def read_report(evaluation_id: EvaluationId, services: Door) -> HTMLResponse:
     """One file of HTML with its plots inside. An evaluation that is not done gets a page that says how it stands."""
     evaluation = await evaluations.read(services, evaluation_id)

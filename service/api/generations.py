@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.actions import generations
 from service.api.bodies import Body, Door, JsonRoute, Name, StopString, Text
+from service.api.guard import needs
 from service.api.problem_documents import problem_responses
 from service.domain.generations import FinishReason, Generation, GenerationRequest, Message, Sampling, Source
+from service.domain.keys import KeyScope
 from service.errors import (
     Invalid,
     MalformedJson,
@@ -122,9 +124,13 @@ class GenerationPage(BaseModel):
         ShuttingDown,
     ),
 )
-async def generate(body: GenerateBody, services: Door) -> GenerationPage:
+@needs(KeyScope.GENERATE)
+async def generate(body: GenerateBody, services: Door, http: Request) -> GenerationPage:
     """By the edit in whose scope the prompt is, or else by the model; the answer says which."""
-    return _render(await generations.generate(services, body.request()))
+    request = body.request()
+    generation = await generations.generate(services, request)
+    http.app.state.meters.generation(request, generation)
+    return _render(generation)
 
 
 def _render(generation: Generation) -> GenerationPage:

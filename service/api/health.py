@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from service import __version__
 from service.actions import health
 from service.api.bodies import Door, JsonRoute
+from service.api.guard import needs
 from service.api.problem_documents import problem_responses
-from service.errors import NotReady
+from service.errors import NotReady, ShuttingDown
 
 router = APIRouter(route_class=JsonRoute, tags=["health"])
 
@@ -61,13 +62,16 @@ async def livez() -> Alive:
     return Alive()
 
 
-@router.get("/readyz", summary="Can it serve", responses=problem_responses(NotReady))
-async def readyz(services: Door) -> Ready:
-    """Send traffic when this answers 200. A 503 carries the same `checks`, which say what is missing."""
+@router.get("/readyz", summary="Can it serve", responses=problem_responses(NotReady, ShuttingDown))
+async def readyz(request: Request, services: Door) -> Ready:
+    """Send traffic when this answers 200. A 503 says what is missing, in `checks`, or that it is stopping."""
+    if request.app.state.stopping.is_set():
+        raise ShuttingDown("The service is stopping: send it nothing new.")
     return Ready(checks=ChecksPage.model_validate(asdict(await health.ready(services))))
 
 
 @router.get("/info", summary="What is served", responses=problem_responses())
+@needs(None)
 async def info(services: Door) -> Info:
     """The model, its version, and the memory."""
     return Info(errata=__version__, **asdict(health.info(services)))

@@ -7,7 +7,9 @@ from pydantic import BaseModel, Field
 
 from service.actions import matches
 from service.api.bodies import Body, Door, JsonRoute, Text
+from service.api.guard import needs
 from service.api.problem_documents import problem_responses
+from service.domain.keys import KeyScope
 from service.domain.matches import Decision
 from service.errors import Invalid, MalformedJson, ShuttingDown, UnsupportedMediaType
 
@@ -53,6 +55,7 @@ class MatchList(BaseModel):
     summary="Say which edits would answer, and why",
     responses=problem_responses(MalformedJson, UnsupportedMediaType, Invalid, ShuttingDown),
 )
+@needs(KeyScope.GENERATE)
 async def match_edits(body: MatchBody, services: Door) -> MatchList:
     """The decision that /generate would take for each prompt; nothing is generated."""
     found = await matches.match(services, tuple(body.prompts))

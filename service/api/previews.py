@@ -8,8 +8,10 @@ from pydantic import BaseModel, Field
 from service.actions import previews
 from service.api.bodies import Body, Door, JsonRoute, Text
 from service.api.edit_bodies import NewEditBody
+from service.api.guard import needs
 from service.api.problem_documents import problem_responses
 from service.domain.generations import FinishReason, Generation, Sampling, Source
+from service.domain.keys import KeyScope
 from service.domain.previews import MOST_PROBES, Preview
 from service.errors import (
     EditNotFound,
@@ -89,6 +91,7 @@ class PreviewPage(BaseModel):
         ShuttingDown,
     ),
 )
+@needs(KeyScope.EDITS_READ)
 async def preview_edit(body: PreviewBody, services: Door) -> PreviewPage:
     """The answers after are those of /generate once the edit is posted. Nothing is kept."""
     new = body.edit.new_edit()

@@ -46,7 +46,7 @@ class ProblemResponse(Response):
     def __init__(self, error: ErrataError, request_id: str, headers: Mapping[str, str] | None = None) -> None:
         sent = dict(headers or {})
         if error.retryable:
-            sent["Retry-After"] = _RETRY_AFTER_SECONDS
+            sent.setdefault("Retry-After", _RETRY_AFTER_SECONDS)
         super().__init__(document(error, request_id), status_code=error.status, headers=sent)
 
 

@@ -10,9 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from service.api.body_limit import too_large
+from service.api.guard import SECURITY_SCHEMES
 from service.api.invalid_requests import explain
 from service.api.problem_documents import ProblemResponse, problem_schemas
-from service.api.request_ids import RequestIds
 from service.errors import ErrataError, InternalError, MalformedJson, MethodNotAllowed, RouteNotFound
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -20,11 +21,10 @@ _log = structlog.get_logger(__name__)
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` answer every error as a problem document, and give every request an id."""
+    """Make `app` answer every error as a problem document."""
     app.add_exception_handler(ErrataError, _on_errata_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_middleware(RequestIds)
     _document_problems(app)
 
 
@@ -41,7 +41,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """What the framework raises: no such path, not that method, or a body that cannot be decoded."""
+    """What the framework raises: no such path, not that method, a body that is too large or cannot be decoded."""
     assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code == 404:
@@ -49,6 +49,8 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         refused = MethodNotAllowed(f"{path} does not take {request.method}.")
         return ProblemResponse(refused, request.state.request_id, {"Allow": ", ".join(_allowed(request))})
+    if error.status_code == 413:
+        return ProblemResponse(too_large(request.scope), request.state.request_id)
     if error.status_code == 400:
         return ProblemResponse(MalformedJson("The body cannot be read as JSON."), request.state.request_id)
     _log.error("unexpected HTTP exception", status=error.status_code, detail=error.detail)
@@ -66,12 +68,14 @@ def _allowed(request: Request) -> list[str]:
 
 
 def _document_problems(app: FastAPI) -> None:
-    """Put the schema of problems among the components of the OpenAPI document."""
+    """Put the schemas of problems and of keys among the components of the OpenAPI document."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(problem_schemas())
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {}).update(problem_schemas())
+        components["securitySchemes"] = SECURITY_SCHEMES
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend the document

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service.api import bakes, checkpoints, edit_files, edits, evaluations, generations, health, matches, previews
+from service.api import (
+    bakes,
+    checkpoints,
+    edit_files,
+    edits,
+    evaluations,
+    generations,
+    health,
+    matches,
+    metrics,
+    previews,
+)
 from service.api.bodies import JsonRoute, operation_id
 
 
@@ -15,6 +26,17 @@ def routes() -> APIRouter:
     """
     router = APIRouter(route_class=JsonRoute, generate_unique_id_function=operation_id)
     # Those with names of their own under /edits come before the ids.
-    for door in (generations, edit_files, edits, matches, previews, evaluations, bakes, checkpoints, health):
+    for door in (
+        generations,
+        edit_files,
+        edits,
+        matches,
+        previews,
+        evaluations,
+        bakes,
+        checkpoints,
+        health,
+        metrics,
+    ):
         router.include_router(door.router)
     return router

@@ -16,6 +16,7 @@ from service.cli import (
     edits,
     evaluations,
     generations,
+    keys,
     matches,
     previews,
     serving,
@@ -38,6 +39,7 @@ app.command("smoke")(smoke.smoke)
 app.add_typer(training.app, name="train")
 app.command("stats")(stats.stats)
 app.command("trace")(trace.trace)
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

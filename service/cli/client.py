@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -107,7 +108,7 @@ def _exchange(url: str, method: str, path: str, *, timeout: httpx.Timeout = _TIM
 @contextmanager
 def _client(url: str, timeout: httpx.Timeout) -> Iterator[httpx.Client]:
     try:
-        with httpx.Client(base_url=url, timeout=timeout, mounts=_PAST_ANY_PROXY) as client:
+        with httpx.Client(base_url=url, timeout=timeout, mounts=_PAST_ANY_PROXY, headers=_signed()) as client:
             yield client
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise typer.BadParameter(f"{url!r} is not the address of a service.", param_hint="--url") from error
@@ -119,6 +120,12 @@ def _unanswered(url: str, error: httpx.TransportError) -> typer.Exit:
         "Start a service with `errata serve`, or say where one is with --url or ERRATA_URL.",
         UNREACHABLE,
     )
+
+
+def _signed() -> dict[str, str]:
+    """The API key goes by the environment alone: other users can read a command line."""
+    key = os.environ.get("ERRATA_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _result(url: str, response: httpx.Response) -> Any:

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from service.domain.bakes import BakeReader, BakeWriter
+from service.domain.census import Census
 from service.domain.changes import ChangeReader
 from service.domain.edits import Descriptor, EditReader, EditWriter, Embeddings
 from service.domain.evaluations import EvaluationReader, EvaluationReport, EvaluationRequest, EvaluationWriter
 from service.domain.generations import Generation, GenerationRequest, Sampling
+from service.domain.keys import KeyReader, KeyWriter
 from service.domain.matches import Match
 from service.domain.previews import Probed
+from service.domain.receipts import Receipt, ReceiptReader, ReceiptWriter
 from service.domain.versions import VersionReader, VersionWriter
 from service.errors import EditTooLong
 
@@ -50,6 +53,20 @@ class Reading(Protocol):
     @property
     def changes(self) -> ChangeReader:
         """The log up to this transaction."""
+        ...
+
+    @property
+    def keys(self) -> KeyReader:
+        """The API keys of the snapshot."""
+        ...
+
+    @property
+    def receipts(self) -> ReceiptReader:
+        """The receipts of the snapshot."""
+        ...
+
+    async def census(self) -> Census:
+        """How many edits there are."""
         ...
 
 
@@ -93,6 +110,16 @@ class Recording(Protocol):
         """The bakes, to read and to change."""
         ...
 
+    @property
+    def keys(self) -> KeyWriter:
+        """The API keys, to read, make and revoke."""
+        ...
+
+    @property
+    def receipts(self) -> ReceiptWriter:
+        """The receipts, to forget."""
+        ...
+
 
 class Store(Protocol):
     """The truth, in PostgreSQL.
@@ -104,15 +131,20 @@ class Store(Protocol):
         """Open a read-only transaction."""
         ...
 
-    def writing(self, *, actor: str) -> AbstractAsyncContextManager[Writing]:
+    def writing(self, *, actor: str, receipt: Receipt | None = None) -> AbstractAsyncContextManager[Writing]:
         """Open a transaction under the write lock; its changes are signed by `actor`.
 
-        It begins by recording the edits that have expired since the last one.
+        It begins by recording the edits that have expired since the last one. A `receipt`, which the block settles,
+        commits with it.
+
+        Raises:
+            AlreadyAnswered: The receipt's request was answered before; the block is not entered.
+            IdempotencyKeyReused: Its key came with another body; likewise.
         """
         ...
 
-    def recording(self) -> AbstractAsyncContextManager[Recording]:
-        """Open a transaction on what alters no answer."""
+    def recording(self, *, receipt: Receipt | None = None) -> AbstractAsyncContextManager[Recording]:
+        """Open a transaction on what alters no answer; `receipt` is as for `writing`."""
         ...
 
     async def migration(self) -> tuple[str | None, str]:
@@ -142,6 +174,14 @@ class RuntimeInfo:
     revision: int
     edits: int
     memory: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """Pieces of work that the model is at, and that wait for it."""
+
+    running: int
+    waiting: int
 
 
 class Runtime(Protocol):
@@ -220,4 +260,8 @@ class Runtime(Protocol):
 
     def info(self) -> RuntimeInfo:
         """What is being served now."""
+        ...
+
+    def backlog(self) -> Backlog:
+        """How busy the model is."""
         ...

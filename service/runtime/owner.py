@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
 
 from service.errors import ShuttingDown
 
@@ -21,6 +21,7 @@ class Owner:
 
     def __init__(self, name: str) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._futures: set[Future[Any]] = set()
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Queue work and await its result.
@@ -32,7 +33,14 @@ class Owner:
             future = self._thread.submit(work, *args, **kwargs)
         except RuntimeError as error:
             raise ShuttingDown("The service is stopping and takes no more work.") from error
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
         return await asyncio.wrap_future(future)
+
+    @property
+    def pending(self) -> int:
+        """Pieces of work that are queued or being done."""
+        return len(self._futures)
 
     def close(self) -> None:
         """Finish the work in progress, drop what is queued, end the thread."""

@@ -21,7 +21,7 @@ from service.domain.generations import (
     Usage,
 )
 from service.domain.matches import Match
-from service.domain.ports import Progress, RuntimeInfo, Store
+from service.domain.ports import Backlog, Progress, RuntimeInfo, Store
 from service.domain.previews import Probed
 from service.errors import EditTooLong, NotCaughtUp, VersionNotFound
 from service.runtime.decisions import Decisions
@@ -237,6 +237,11 @@ class ModelRuntime:
             edits=len(self._memory),
             memory=self._memory.figures(),
         )
+
+    def backlog(self) -> Backlog:
+        """How busy the model is: its thread does one thing at a time."""
+        pending = self._model_owner.pending
+        return Backlog(running=min(pending, 1), waiting=max(pending - 1, 0))
 
     async def _decide(self, prompt: str) -> Verdict:
         (verdict,) = await self._decisions.decide((prompt,))

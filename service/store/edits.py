@@ -52,14 +52,15 @@ _OVERDUE = and_(_TIMED, edits.c.expires_at <= func.now())
 _IN_FORCE = and_(
     edits.c.state == EditState.ACTIVE.value, or_(edits.c.expires_at.is_(None), edits.c.expires_at > func.now())
 )
-_STATE = case((_OVERDUE, EditState.EXPIRED.value), else_=edits.c.state)
+STATE = case((_OVERDUE, EditState.EXPIRED.value), else_=edits.c.state)
+"""The state as it is seen."""
 ADDED_AT_ONCE = 500
 SERVICE = "errata"
 """Who signs what nobody asked for."""
 _EDIT: tuple[ColumnElement[Any], ...] = (
     *(edits.c[name] for name in ("id", "revision", "descriptor", "created_at", "updated_at", "expires_at")),
     *(edits.c[name] for name in ("reason", "tags", "supersedes", "superseded_by")),
-    _STATE.label("state"),
+    STATE.label("state"),
 )
 _STORED = (*_EDIT, edits.c.encoder, edits.c.vectors)
 
@@ -237,7 +238,7 @@ class PostgresEditWriter(PostgresEditReader):
 
 def _conditions(wanted: EditFilter) -> Iterator[ColumnElement[bool]]:
     if wanted.states:
-        yield _STATE.in_([state.value for state in wanted.states])
+        yield STATE.in_([state.value for state in wanted.states])
     else:
         yield edits.c.state != EditState.RETRACTED.value
     if wanted.tag is not None:

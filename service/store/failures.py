@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import exc
 
-from service.errors import EditConflict, EditNotFound, StoreUnavailable
-from service.store.tables import ACTIVE_KEY, SUPERSEDES
+from service.errors import EditConflict, EditNotFound, KeyNameTaken, StoreUnavailable
+from service.store.tables import ACTIVE_KEY, KEY_NAME, SUPERSEDES
 
 
 @contextmanager
@@ -19,6 +19,7 @@ def translated() -> Iterator[None]:
         StoreUnavailable: PostgreSQL cannot be reached, goes away, or keeps us waiting too long.
         EditConflict: Two active edits would share a key.
         EditNotFound: An edit supersedes one that does not exist.
+        KeyNameTaken: Two keys would share a name.
     """
     try:
         yield
@@ -30,6 +31,8 @@ def translated() -> Iterator[None]:
             raise EditConflict("Another active edit already answers this prompt.") from error
         if name == SUPERSEDES:
             raise EditNotFound("The edit to supersede does not exist.") from error
+        if name == KEY_NAME:
+            raise KeyNameTaken("A key has, or had, that name.") from error
         raise
 
 

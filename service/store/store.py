@@ -11,12 +11,17 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from service.domain.census import Census
+from service.domain.receipts import Receipt
 from service.store.bakes import PostgresBakeReader, PostgresBakeWriter
+from service.store.census import census
 from service.store.changes import ChangeLog, PostgresChangeReader
 from service.store.edits import PostgresEditReader, PostgresEditWriter
 from service.store.evaluations import PostgresEvaluationReader, PostgresEvaluationWriter
 from service.store.failures import translated
+from service.store.keys import PostgresKeyReader, PostgresKeyWriter
 from service.store.migrate import code_head
+from service.store.receipts import PostgresReceiptReader, PostgresReceiptWriter, claim, keep
 from service.store.tables import changes
 from service.store.urls import engine_url
 from service.store.versions import PostgresVersionReader, PostgresVersionWriter
@@ -37,6 +42,13 @@ class PostgresReading:
     bakes: PostgresBakeReader
     versions: PostgresVersionReader
     changes: PostgresChangeReader
+    keys: PostgresKeyReader
+    receipts: PostgresReceiptReader
+    connection: AsyncConnection
+
+    async def census(self) -> Census:
+        """How many edits there are."""
+        return await census(self.connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,8 @@ class PostgresRecording:
 
     evaluations: PostgresEvaluationWriter
     bakes: PostgresBakeWriter
+    keys: PostgresKeyWriter
+    receipts: PostgresReceiptWriter
 
 
 class PostgresStore:
@@ -75,6 +89,7 @@ class PostgresStore:
             engine_url(url),
             pool_pre_ping=True,
             pool_timeout=WAIT_SECONDS,
+            hide_parameters=True,  # an error that is logged would show prompts
             connect_args={"connect_timeout": CONNECT_SECONDS},
         )
         self._snapshots = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -101,15 +116,20 @@ class PostgresStore:
                     PostgresBakeReader(connection),
                     PostgresVersionReader(connection),
                     PostgresChangeReader(connection),
+                    PostgresKeyReader(connection),
+                    PostgresReceiptReader(connection),
+                    connection,
                 )
 
     @asynccontextmanager
-    async def writing(self, *, actor: str) -> AsyncIterator[PostgresWriting]:
+    async def writing(self, *, actor: str, receipt: Receipt | None = None) -> AsyncIterator[PostgresWriting]:
         """Open a transaction under the write lock: it commits when the block ends, and leaves no trace when it raises.
 
-        It begins by recording the edits that have expired since the last one.
+        It begins by recording the edits that have expired since the last one. A `receipt`, which the block settles,
+        commits with it.
 
         Raises:
+            AlreadyAnswered, IdempotencyKeyReused: By the receipt's claim, before the block begins.
             StoreUnavailable: PostgreSQL does not answer, or other writers keep the lock too long.
             EditConflict: At its end, two active edits have one key.
         """
@@ -119,25 +139,39 @@ class PostgresStore:
                 before = log.revision
                 edits = PostgresEditWriter(connection, log)
                 await edits.expire()
+                if receipt is not None:
+                    await claim(connection, receipt)
                 yield PostgresWriting(
                     edits,
                     PostgresBakeWriter(connection),
                     PostgresVersionWriter(connection, log, actor=actor),
                     PostgresChangeReader(connection),
                 )
+                if receipt is not None:
+                    await keep(connection, receipt)
                 if log.revision > before:
                     await connection.execute(text("NOTIFY errata_changes"))
 
     @asynccontextmanager
-    async def recording(self) -> AsyncIterator[PostgresRecording]:
-        """Open a transaction without the write lock, on what alters no answer.
+    async def recording(self, *, receipt: Receipt | None = None) -> AsyncIterator[PostgresRecording]:
+        """Open a transaction without the write lock, on what alters no answer; `receipt` is as for `writing`.
 
         Raises:
+            AlreadyAnswered, IdempotencyKeyReused: By the receipt's claim, before the block begins.
             StoreUnavailable: PostgreSQL does not answer.
         """
         with translated():
             async with self._engine.begin() as connection:
-                yield PostgresRecording(PostgresEvaluationWriter(connection), PostgresBakeWriter(connection))
+                if receipt is not None:
+                    await claim(connection, receipt)
+                yield PostgresRecording(
+                    PostgresEvaluationWriter(connection),
+                    PostgresBakeWriter(connection),
+                    PostgresKeyWriter(connection),
+                    PostgresReceiptWriter(connection),
+                )
+                if receipt is not None:
+                    await keep(connection, receipt)
 
     async def migration(self) -> tuple[str | None, str]:
         """The migration the database is at (None for an empty database), and the one the code needs.

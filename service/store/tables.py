@@ -15,12 +15,14 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR, ExcludeConstraint
 
 ACTIVE_KEY = "ex_edits_active_key"
 SUPERSEDES = "fk_edits_supersedes_edits"
+KEY_NAME = "uq_keys_name"
 
 metadata = MetaData(
     naming_convention={
@@ -163,4 +165,32 @@ version_edits = Table(
     Column("edit", BigInteger, ForeignKey("edits.id"), nullable=False),
     Column("revision", BigInteger, nullable=False),
     Index(None, "edit"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("created_at", TIMESTAMP(timezone=True), nullable=False),
+    Column("expires_at", TIMESTAMP(timezone=True)),
+    Column("revoked_at", TIMESTAMP(timezone=True)),
+    UniqueConstraint("name", name=KEY_NAME),
+)
+
+# Status, headers and body are empty only while the transaction that claims the row runs.
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("actor", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("at", TIMESTAMP(timezone=True), nullable=False),
+    Column("status", BigInteger),
+    Column("headers", JSONB),
+    Column("body", LargeBinary),
+    Index(None, "at"),
 )

@@ -86,6 +86,7 @@ def test_an_embedded_database_that_cannot_start(tmp_path: Path):
         ({"basemodel": "x"}, "Did you mean ERRATA_BASE_MODEL?"),
         ({"port": "eighty"}, "ERRATA_PORT is 'eighty'"),
         ({"device": "abacus"}, "abacus"),
+        ({"rate_limit": "ten"}, "ERRATA_RATE_LIMIT is 'ten'"),
     ],
 )
 def test_a_setting_that_makes_no_sense(tmp_path: Path, settings: dict[str, str], said: str):

@@ -52,7 +52,7 @@ def test_the_version_is_that_of_the_project():
     assert errata("--version").stdout == f"errata {version}\n"
 
 
-@pytest.mark.parametrize("command", [(), ("edit",)])
+@pytest.mark.parametrize("command", [(), ("edit",), ("keys",)])
 def test_without_a_command_the_help_is_shown(command):
     assert "Usage: " in errata(*command).output
 
@@ -101,6 +101,12 @@ def test_a_server_that_is_not_errata_is_recognised(stranger, command):
         ("edit", "list", "--url", "nowhere"),
         ("edit", "list", "--url", "http://[::"),
         ("serve", "--port", "eighty"),
+        ("keys", "create"),
+        ("keys", "create", "a", "--scope", "everything"),
+        ("keys", "create", "a", "--expires-at", "tomorrow"),
+        ("keys", "create", "a", "--expires-at", "2001-01-01T00:00:00Z"),
+        ("keys", "create", "a", "--expires-at", "2999-01-01T00:00:00"),
+        ("keys", "revoke"),
     ],
 )
 def test_a_misused_command_ends_with_2_before_anything_is_sent(nobody, command):
@@ -111,9 +117,9 @@ def test_a_misused_command_ends_with_2_before_anything_is_sent(nobody, command):
 
 
 def test_a_service_that_cannot_start_says_why_without_a_traceback():
-    result = errata("serve", "--host", "0.0.0.0", ERRATA_HOST="127.0.0.1")
+    result = errata("serve", "--base-model", "a", ERRATA_PORT="eighty")
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[0].startswith("error: ERRATA_HOST is '0.0.0.0'")
+    assert result.stderr.splitlines()[0].startswith("error: ERRATA_PORT is 'eighty'")
     assert result.stderr.splitlines()[1].startswith("hint: ")
 
 

@@ -52,5 +52,5 @@ def test_no_two_errors_share_a_slug():
 
 
 @pytest.mark.parametrize("kind", SENT, ids=lambda kind: kind.__name__)
-def test_a_retry_may_help_only_when_the_service_is_unavailable(kind):
-    assert kind.retryable == (kind.status == 503)
+def test_a_retry_may_help_only_when_the_service_is_unavailable_or_the_caller_too_quick(kind):
+    assert kind.retryable == (kind.status in {429, 503})

@@ -17,6 +17,7 @@ OTHER_KINDS = {
     "events": "text/event-stream",
     "edits/export": "application/x-ndjson",
     "{version_id}/export": "application/x-tar",
+    "metrics": "text/plain",
 }
 """What endpoints answer with that do not answer with JSON, by how their path ends."""
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from service.actions.services import Services
-from service.api.edit_files import LARGEST_FILE
 from service.domain.edits import NewEdit
 from service.domain.imports import MOST_ERRORS
+from service.settings import Settings
 from service.store.migrate import migrate
 from service.store.store import PostgresStore
 from tests.fakes import ExactRuntime, client_of
@@ -185,13 +185,15 @@ async def test_a_file_must_be_declared_as_one(lost, declared):
     assert "x-ndjson" in response.json()["hint"]
 
 
-async def test_a_file_that_is_too_large_is_refused(lost, monkeypatch):
+async def test_a_file_that_is_too_large_is_refused(lost):
+    most = Settings().max_body_bytes
+
     async def body():
-        for _ in range(LARGEST_FILE // 2**24 + 1):
+        for _ in range(most // 2**24 + 1):
             yield b" " * 2**24
 
     response = await lost.post("/edits/import", content=body(), headers=NDJSON)
-    assert (response.status_code, "256 MiB" in response.json()["detail"]) == (422, True)
+    assert (response.status_code, str(most) in response.json()["detail"]) == (413, True)
 
 
 @pytest.mark.parametrize("query", ["state=retracted", "state=expired", "limit=5", "q=", "kind=rumour"])
