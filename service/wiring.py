@@ -59,6 +59,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 base,
                 memory,
                 store,
+                artifacts,
                 catch_up_seconds=settings.catch_up_seconds,
                 suites=SUITES,
                 counterfactual=counterfactual,

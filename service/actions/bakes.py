@@ -38,7 +38,8 @@ async def submit(services: Services, request: BakeRequest, *, actor: str) -> Bak
         As `bake_plans.chosen` and `Baker.plan`.
     """
     planned, _ = await _planned(services, request)
-    parent = services.runtime.info().version
+    async with services.store.reading() as reading:
+        parent = (await reading.serving.now()).active
     new = NewBake(request=planned.request, base=planned.base, edits=planned.edits, parent=parent)
     async with services.store.recording() as recording:
         return await recording.bakes.add(new, actor=actor)

@@ -8,9 +8,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 
 from service.actions import checkpoints
-from service.api.bake_bodies import VersionQuery
-from service.api.bake_pages import VersionList, VersionPage, render_version, render_versions
-from service.api.bodies import Door, JsonRoute
+from service.api.bake_bodies import ActivateBody, RollbackBody, VersionQuery
+from service.api.bake_pages import (
+    ServingPage,
+    VersionList,
+    VersionPage,
+    render_serving,
+    render_version,
+    render_versions,
+)
+from service.api.bodies import ANYONE, Door, JsonRoute
 from service.api.problem_documents import problem_responses
 from service.api.tar import TarResponse
 from service.domain.versions import ExportFormat
@@ -19,10 +26,15 @@ from service.errors import (
     ArtifactsUnavailable,
     BaseMismatch,
     Invalid,
+    MalformedJson,
     NothingToExport,
+    NothingToRollBack,
     ShuttingDown,
     StorageFull,
     StoreUnavailable,
+    Unavailable,
+    UnsupportedMediaType,
+    VersionActive,
     VersionNotFound,
 )
 
@@ -56,6 +68,53 @@ async def list_versions(query: Annotated[VersionQuery, Query()], services: Door)
 async def read_version(version_id: VersionId, services: Door) -> VersionPage:
     """What is in it, how it was made and what was measured; its weights are verified on the way."""
     return render_version(await checkpoints.read(services, version_id))
+
+
+@router.post(
+    "/checkpoints/{version_id}/activate",
+    summary="Serve a version",
+    responses=problem_responses(
+        MalformedJson,
+        VersionNotFound,
+        VersionActive,
+        BaseMismatch,
+        UnsupportedMediaType,
+        Invalid,
+        StoreUnavailable,
+        ArtifactsUnavailable,
+        Unavailable,
+        ShuttingDown,
+        StorageFull,
+        ArtifactDamaged,
+    ),
+)
+async def activate_version(version_id: VersionId, body: ActivateBody, services: Door) -> ServingPage:
+    """From the answer on, this replica serves it; the others follow. Answers that are being written keep theirs."""
+    return render_serving(
+        await checkpoints.activate(services, version_id, percent=body.percent, reason=body.reason, actor=ANYONE)
+    )
+
+
+@router.post(
+    "/checkpoints/rollback",
+    summary="Undo the newest activation",
+    responses=problem_responses(
+        MalformedJson,
+        NothingToRollBack,
+        BaseMismatch,
+        UnsupportedMediaType,
+        Invalid,
+        StoreUnavailable,
+        ArtifactsUnavailable,
+        Unavailable,
+        ShuttingDown,
+        StorageFull,
+        ArtifactDamaged,
+    ),
+)
+async def roll_back(body: RollbackBody, services: Door) -> ServingPage:
+    """A canary is taken out; without one, the version before the active one answers again."""
+    return render_serving(await checkpoints.roll_back(services, reason=body.reason, actor=ANYONE))
 
 
 @router.get(

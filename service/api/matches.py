@@ -9,7 +9,7 @@ from service.actions import matches
 from service.api.bodies import Body, Door, JsonRoute, Text
 from service.api.problem_documents import problem_responses
 from service.domain.matches import Decision
-from service.errors import Invalid, MalformedJson, ShuttingDown, UnsupportedMediaType
+from service.errors import Invalid, MalformedJson, ShuttingDown, UnsupportedMediaType, VersionUnavailable
 
 router = APIRouter(route_class=JsonRoute, tags=["edits"])
 
@@ -46,12 +46,13 @@ class MatchList(BaseModel):
 
     matches: list[MatchPage]
     revision: int = Field(description="Of the memory that decided.")
+    version: str = Field(description="The active version; the edits in its weights are left to them.")
 
 
 @router.post(
     "/edits/match",
     summary="Say which edits would answer, and why",
-    responses=problem_responses(MalformedJson, UnsupportedMediaType, Invalid, ShuttingDown),
+    responses=problem_responses(MalformedJson, UnsupportedMediaType, Invalid, VersionUnavailable, ShuttingDown),
 )
 async def match_edits(body: MatchBody, services: Door) -> MatchList:
     """The decision that /generate would take for each prompt; nothing is generated."""
@@ -59,4 +60,5 @@ async def match_edits(body: MatchBody, services: Door) -> MatchList:
     return MatchList(
         matches=[MatchPage.model_validate(match, from_attributes=True) for match in found],
         revision=min(match.revision for match in found),
+        version=found[0].version,
     )

@@ -33,7 +33,7 @@ def evaluate(
     format_name: Annotated[
         str | None, typer.Option("--format", help="Of the file: counterfact, zsre, easyedit or jsonl.")
     ] = None,
-    against: Annotated[str | None, typer.Option(help="memory, base or serac.")] = None,
+    against: Annotated[str | None, typer.Option(help="memory, base, serac, or a version such as v1.")] = None,
     edits_at_once: Annotated[
         str | None, typer.Option(metavar="N,N...", help="Edits held together; several numbers give a curve.")
     ] = None,

@@ -17,6 +17,7 @@ from service.store.edits import PostgresEditReader, PostgresEditWriter
 from service.store.evaluations import PostgresEvaluationReader, PostgresEvaluationWriter
 from service.store.failures import translated
 from service.store.migrate import code_head
+from service.store.serving import PostgresServingReader, PostgresServingWriter
 from service.store.tables import changes
 from service.store.urls import engine_url
 from service.store.versions import PostgresVersionReader, PostgresVersionWriter
@@ -36,6 +37,7 @@ class PostgresReading:
     evaluations: PostgresEvaluationReader
     bakes: PostgresBakeReader
     versions: PostgresVersionReader
+    serving: PostgresServingReader
     changes: PostgresChangeReader
 
 
@@ -46,6 +48,7 @@ class PostgresWriting:
     edits: PostgresEditWriter
     bakes: PostgresBakeWriter
     versions: PostgresVersionWriter
+    serving: PostgresServingWriter
     changes: PostgresChangeReader
 
 
@@ -100,6 +103,7 @@ class PostgresStore:
                     PostgresEvaluationReader(connection),
                     PostgresBakeReader(connection),
                     PostgresVersionReader(connection),
+                    PostgresServingReader(connection),
                     PostgresChangeReader(connection),
                 )
 
@@ -119,6 +123,7 @@ class PostgresStore:
                     PostgresEditWriter(connection, log),
                     PostgresBakeWriter(connection),
                     PostgresVersionWriter(connection, log, actor=actor),
+                    PostgresServingWriter(connection, log),
                     PostgresChangeReader(connection),
                 )
                 if log.revision > before:
