@@ -40,7 +40,7 @@ from service.store.store import PostgresStore
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Open the database and the model, bring the live memory up to date, and keep it so while the block runs.
 
-    Queued jobs are done meanwhile, one at a time.
+    Queued jobs are done meanwhile, one at a time, unless the settings leave them to `errata worker`.
 
     Raises:
         StartupError: The data directory, the database or the model cannot be used.
@@ -70,9 +70,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             baker = ModelBaker(base, suites=SUITES, assets=_assets(settings))
             stack.callback(baker.close)
             services = Services(store, runtime, baker, artifacts)
-            async with _beside(
-                follow(runtime), save_regularly(runtime.save), work(url, jobs(services)), checkpoints.audit(services)
-            ):
+            working = [work(url, jobs(services))] if settings.jobs else []
+            async with _beside(follow(runtime), save_regularly(runtime.save), checkpoints.audit(services), *working):
                 yield services
 
 

@@ -11,15 +11,18 @@ from typing import Annotated
 import typer
 
 from service import __version__
-from service.cli import edits, evaluations, generations, matches, serving, smoke, training
+from service.cli import bakes, checkpoints, edits, evaluations, generations, matches, serving, smoke, training, working
 
 app = typer.Typer(name="errata", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command("serve")(serving.serve)
+app.command("worker")(working.worker)
 app.command("generate")(generations.generate)
 app.add_typer(edits.app, name="edit")
 app.command("match")(matches.match)
 app.command("eval")(evaluations.evaluate)
 app.command("smoke")(smoke.smoke)
+app.command("bake")(bakes.bake)
+app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(training.app, name="train")
 
 

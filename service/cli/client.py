@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -51,6 +55,41 @@ def call_for_text(url: str, path: str, *, headers: dict[str, str] | None = None)
     return response.text
 
 
+def events(url: str, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The server-sent events of a stream, each with its name and its JSON; ends with the stream.
+
+    Raises:
+        typer.BadParameter, typer.Exit: As `call`.
+    """
+    with _streaming(url, path) as response:
+        name = ""
+        for line in response.iter_lines():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                yield name, json.loads(line.removeprefix("data: "))
+
+
+def download(url: str, path: str, file: Path, *, params: dict[str, Any], code: int) -> None:
+    """Write what the service sends to a file, whole or not at all.
+
+    Raises:
+        typer.BadParameter: As `call`.
+        typer.Exit: As `call`; or with `code`, when the file cannot be written.
+    """
+    part = file.with_name(f"{file.name}.part")
+    try:
+        with _streaming(url, path, params=params) as response, part.open("wb") as out:
+            for chunk in response.iter_bytes():
+                out.write(chunk)
+        part.replace(file)
+    except OSError as error:
+        raise failure(f"{file} cannot be written: {error.strerror}.", "Name a file that you may write.", code) from None
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
 def not_ready(url: str, *, headers: dict[str, str] | None = None) -> str | None:
     """Why the service cannot take requests yet; None when it can.
 
@@ -77,19 +116,46 @@ def _send(url: str, method: str, path: str, **request: Any) -> httpx.Response:
     try:
         return _exchange(url, method, path, **request)
     except httpx.TransportError as error:
-        raise failure(
-            f"no answer from {url} ({type(error).__name__}).",
-            "Start a service with `errata serve`, or say where one is with --url or ERRATA_URL.",
-            UNREACHABLE,
-        ) from None
+        raise _unreached(url, error) from None
+
+
+@contextmanager
+def _streaming(url: str, path: str, **request: Any) -> Iterator[httpx.Response]:
+    """An answer that is read while it comes."""
+    try:
+        with _client(url, _TIMEOUT) as client, client.stream("GET", path, **request) as response:
+            if not response.is_success:
+                response.read()
+                raise _refusal(url, response)
+            yield response
+    except httpx.TransportError as error:
+        raise _unreached(url, error) from None
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise _no_address(url) from error
 
 
 def _exchange(url: str, method: str, path: str, *, timeout: httpx.Timeout = _TIMEOUT, **request: Any) -> httpx.Response:
     try:
-        with httpx.Client(base_url=url, timeout=timeout, mounts=_PAST_ANY_PROXY) as client:
+        with _client(url, timeout) as client:
             return client.request(method, path, **request)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise typer.BadParameter(f"{url!r} is not the address of a service.", param_hint="--url") from error
+        raise _no_address(url) from error
+
+
+def _client(url: str, timeout: httpx.Timeout) -> httpx.Client:
+    return httpx.Client(base_url=url, timeout=timeout, mounts=_PAST_ANY_PROXY)
+
+
+def _unreached(url: str, error: httpx.TransportError) -> typer.Exit:
+    return failure(
+        f"no answer from {url} ({type(error).__name__}).",
+        "Start a service with `errata serve`, or say where one is with --url or ERRATA_URL.",
+        UNREACHABLE,
+    )
+
+
+def _no_address(url: str) -> typer.BadParameter:
+    return typer.BadParameter(f"{url!r} is not the address of a service.", param_hint="--url")
 
 
 def _result(url: str, response: httpx.Response) -> Any:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from service.cli.client import DEFAULT_URL, REFUSED, Url, call, call_for_text, given
+from service.cli.following import counted
 from service.cli.output import Json, failure, note, save, show_json, show_table
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def follow(url: str, evaluation: dict[str, Any], *, headers: dict[str, str] | No
     try:
         if evaluation["state"] in _GOING_ON:
             note(f"{evaluation['id']} is {evaluation['state']}: {evaluation['total']:,} probes")
-        with _progress() as progress:
+        with counted() as progress:
             task = progress.add_task(evaluation["id"], total=evaluation["total"])
             while evaluation["state"] in _GOING_ON:
                 time.sleep(pause)
@@ -106,12 +105,6 @@ def follow(url: str, evaluation: dict[str, Any], *, headers: dict[str, str] | No
 def path_of(evaluation: dict[str, Any]) -> str:
     """Where the service keeps an evaluation."""
     return f"/eval/{quote(evaluation['id'], safe='')}"
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _edits(text: str) -> str | list[str]:
