@@ -358,3 +358,16 @@ async def test_of_two_activations_at_once_both_hold_in_their_order(services, sto
     async with store.reading() as reading:
         assert await reading.serving.at(0) == Serving()
         assert await reading.serving.now() == second
+
+
+async def test_any_version_can_be_asked_for_by_its_name_however_many_there_are(
+    client, runtime, store, artifacts, add, tmp_path, lively_base
+):
+    edit = await add(PROMPT, TARGET)
+    for _ in range(5):
+        await version_in(store, artifacts, tmp_path / "delta", edit=edit, base=lively_base, content=None)
+    base = (await ask(runtime, OTHER)).text
+    for name in ("v1", "v2", "v3", "v4", "v5", "v1"):
+        answer = (await client.post("/generate", json={"prompt": OTHER, "version": name, "max_new_tokens": 12})).json()
+        assert (answer["version"], answer["text"]) == (name, base)  # their deltas change nothing
+    assert runtime.info().version == "v0"

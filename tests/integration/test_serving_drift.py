@@ -23,16 +23,8 @@ pytestmark = pytest.mark.anyio
 
 EDITS = 10
 MEND = {"method": "mend", "gate": {"edit_success": 0.8, "drawdown": 0.1}}
-LOOSE = {
-    "layer": 1,
-    "clamp": 1e9,
-    "weight_decay": 0.0,
-    "kl_factor": 0.0,
-    "learning_rate": 2.0,
-    "steps": 6,
-    "prefixes": [],
-}
-BREAKING = {"method": "rome", "config": LOOSE}
+LOOSE = {"layer": 1, "clamp": 1e9, "weight_decay": 0.0, "kl_factor": 0.0, "learning_rate": 2.0, "steps": 6}
+BREAKING = {"method": "rome", "config": LOOSE | {"prefixes": []}}
 """Fifty edits one after the other, each without the bound that keeps it small."""
 
 
