@@ -36,7 +36,10 @@ MOST_LATENCY, MOST_BYTES = 1.02, 0.01
 """What is required of a version: latency against the base's, and bytes against the base's."""
 _SAMPLING = Sampling(max_new_tokens=8)
 _WARM_UP = 3
+_REPETITIONS = 4
+"""Of each request, of which the fastest counts: what else runs on the machine does not stop it then."""
 _SMALL = 1e-6
+_CLOCKS = (time.perf_counter, time.process_time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,8 @@ class Cost:
         requests: To each of the two.
         base_ms: The median of the base's answers, in milliseconds.
         version_ms: Likewise of the version's.
+        processor: The version's median time of a processor against the base's: what latency comes to where nothing
+            else runs.
         version_bytes: Of its file.
         base_bytes: Of the base's tensors.
         memory_bytes: Of the tensors that it owns beside the base's when it is served.
@@ -57,6 +62,7 @@ class Cost:
     requests: int
     base_ms: float
     version_ms: float
+    processor: float
     version_bytes: int
     base_bytes: int
     memory_bytes: int
@@ -78,7 +84,7 @@ def main() -> None:
     torch.set_num_threads(1)  # two threads on a busy machine wait for each other
     with tempfile.TemporaryDirectory() as scratch:
         random = random_gpt2(Path(scratch) / "gpt2", GPT2Config())
-        costs = [measured(demo.BUNDLE, arguments.requests), measured(random, max(1, arguments.requests // 2))]
+        costs = [measured(demo.BUNDLE, arguments.requests), measured(random, max(1, arguments.requests // 6))]
     title = "A version against its base"
     figures = [asdict(cost) | {"latency": cost.latency, "share": cost.share} for cost in costs]
     write("versions", title, render(costs), {"edits": EDITS, "models": figures})
@@ -90,7 +96,9 @@ def measured(folder: Path, requests: int) -> Cost:
     delta = version_of_ten(base)
     edited = install(base, delta)
     engines = [TransformersEngine(base), TransformersEngine(replace(base, model=edited))]
-    base_ms, version_ms = (statistics.median(seconds) * 1000 for seconds in in_turn(engines, requests))
+    (base_ms, version_ms), (base_busy, version_busy) = (
+        [statistics.median(seconds) * 1000 for seconds in by_clock] for by_clock in in_turn(engines, requests)
+    )
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "delta.safetensors"
         save(delta, file)
@@ -102,6 +110,7 @@ def measured(folder: Path, requests: int) -> Cost:
         requests=requests,
         base_ms=base_ms,
         version_ms=version_ms,
+        processor=version_busy / base_busy,
         version_bytes=size,
         base_bytes=_bytes(base.model.parameters()),
         memory_bytes=_bytes(p for p in edited.parameters() if p.data_ptr() not in shared),
@@ -130,22 +139,28 @@ def version_of_ten(base: BaseModel) -> Delta:
     )
 
 
-def in_turn(engines: Sequence[TransformersEngine], requests: int) -> list[list[float]]:
-    """Seconds of each engine's answers to the same prompts.
+def in_turn(engines: Sequence[TransformersEngine], requests: int) -> list[list[list[float]]]:
+    """Seconds by each clock of each engine's answers to the same prompts, each the fastest of a few.
 
     Raises:
         RuntimeError: They do not write the same.
     """
     prompts = [case.in_scope[0].prompt for case in drawn(requests + _WARM_UP, seed=1)]
     prompts += prompts[_WARM_UP:] * (requests // len(prompts) + 1)
-    seconds: list[list[float]] = [[] for _ in engines]
+    seconds: list[list[list[float]]] = [[[] for _ in engines] for _ in _CLOCKS]
     for number, prompt in enumerate(tqdm(prompts[: requests + _WARM_UP], desc=engines[0].model.name, disable=None)):
-        texts = set()
-        for place in (0, 1) if number % 2 else (1, 0):
-            begun = time.perf_counter()
-            texts.add(engines[place].complete(prompt, _SAMPLING).text)
-            if number >= _WARM_UP:
-                seconds[place].append(time.perf_counter() - begun)
+        texts: set[str] = set()
+        fastest = [[float("inf")] * len(engines) for _ in _CLOCKS]
+        for repetition in range(_REPETITIONS):
+            for place in (0, 1) if (number + repetition) % 2 else (1, 0):
+                begun = [clock() for clock in _CLOCKS]
+                texts.add(engines[place].complete(prompt, _SAMPLING).text)
+                for own, clock, start in zip(fastest, _CLOCKS, begun, strict=True):
+                    own[place] = min(own[place], clock() - start)
+        if number >= _WARM_UP:
+            for kept, own in zip(seconds, fastest, strict=True):
+                for one, least in zip(kept, own, strict=True):
+                    one.append(least)
         if len(texts) > 1:
             raise RuntimeError(f"version and base do not do the same work: {prompt!r} gives {sorted(texts)}")
     return seconds
@@ -155,23 +170,24 @@ def render(costs: Sequence[Cost]) -> list[str]:
     """The table."""
     said = (
         f"A version of {EDITS} ROME edits, asked in turn with its base on one thread: greedy answers of at most "
-        f"{_SAMPLING.max_new_tokens} tokens. Required: latency at most {MOST_LATENCY:g} of the base's, a file of at "
-        f"most {MOST_BYTES:.0%} of the base's bytes. In memory a version owns the edited weights, whole, and shares "
-        "all others with the base."
+        f"{_SAMPLING.max_new_tokens} tokens, of each request the fastest of {_REPETITIONS}. Required: latency at most "
+        f"{MOST_LATENCY:g} of the base's, a file of at most {MOST_BYTES:.0%} of the base's bytes. In memory a version "
+        "owns the edited weights, whole, and shares all others with the base."
     )
     columns = (
-        "model, parameters, requests, base (median ms), version (median ms), latency against the base, file (bytes), "
+        "model, parameters, requests, base (median ms), version (median ms), latency against the base, "
+        "processor time against the base, file (bytes), "
         "share of the base's bytes, memory beside the base (bytes)"
     )
     return [
         said,
         "",
         f"| {columns.replace(', ', ' | ')} |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(
             f"| {cost.model} | {cost.parameters / 1e6:.0f} million | {cost.requests} | {cost.base_ms:.2f} | "
-            f"{cost.version_ms:.2f} | {cost.latency:.3f} | {cost.version_bytes:,} | {cost.share:.3%} | "
-            f"{cost.memory_bytes:,} |"
+            f"{cost.version_ms:.2f} | {cost.latency:.3f} | {cost.processor:.3f} | {cost.version_bytes:,} | "
+            f"{cost.share:.3%} | {cost.memory_bytes:,} |"
             for cost in costs
         ),
     ]
@@ -183,7 +199,9 @@ def _bytes(parameters: Iterable[torch.Tensor]) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=300, help="to each of the two on the bundle")
+    parser.add_argument(
+        "--requests", type=int, default=150, help="prompts on the bundle; a sixth of them on the other model"
+    )
     return parser.parse_args()
 
 

@@ -135,6 +135,8 @@ async def _make(
 
 async def _verified(services: Services, version_id: str) -> None:
     """Load a version, its file as it is now: what is loaded here already, others may still have to read."""
+    if version_id == BASE_VERSION:
+        return
     version = await _found(services, version_id)
     if version.artifact is not None:
         await services.artifacts.verify(version.artifact, owner=version_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from itertools import pairwise
 
 import pytest
@@ -371,3 +372,24 @@ async def test_any_version_can_be_asked_for_by_its_name_however_many_there_are(
         answer = (await client.post("/generate", json={"prompt": OTHER, "version": name, "max_new_tokens": 12})).json()
         assert (answer["version"], answer["text"]) == (name, base)  # their deltas change nothing
     assert runtime.info().version == "v0"
+
+
+async def test_serving_is_moved_and_shown_while_a_bake_is_at_work(services, client, runtime, store, bake, baker):
+    await bake(await post(store, runtime, UK))
+    at_work, free = threading.Event(), threading.Event()
+
+    def work():
+        at_work.set()
+        free.wait(60)
+
+    baking = asyncio.create_task(baker._owner.run(work))  # what a method at work does to its thread
+    await asyncio.to_thread(at_work.wait)
+    try:
+        async with asyncio.timeout(30):
+            await activate(client, "v1")
+            assert (await ask(runtime)).version == "v1"
+            assert (await client.get("/checkpoints")).json()["serving"]["active"] == "v1"
+            assert (await roll_back(client)).json()["active"] == "v0"
+    finally:
+        free.set()
+        await baking
