@@ -57,6 +57,7 @@ benchmark: $(INSTALLED) ## Measure what docs/benchmarks claims, and write it the
 	$(BIN)/python -m benchmarks.decisions
 	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.mend
+	$(BIN)/python -m benchmarks.versions
 	$(BIN)/python -m benchmarks.readme
 
 .PHONY: help install serve test check demo benchmark

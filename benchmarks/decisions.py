@@ -27,13 +27,19 @@ import demo
 from benchmarks.memories import CANDIDATES
 from benchmarks.report import write
 from demo.facts import load_world
+from editors.model.loading import load_base
 from editors.serac.cross_encoder import load_scope
 from editors.serac.encoder import SentenceEncoder
 from editors.serac.scope import ScopeClassifier, ScopePair
 from service.domain.edits import Descriptor, Edit, EditState, Embeddings, StoredEdit
+from service.domain.serving import Serving
+from service.domain.versions import BASE_VERSION
 from service.runtime.decisions import Decisions
+from service.runtime.engine import TransformersEngine
 from service.runtime.live_memory import LiveMemory
+from service.runtime.live_state import LiveState, Question
 from service.runtime.owner import Owner
+from service.runtime.versions import LiveServing, LiveVersion
 
 FACTS = 2000
 CLIENTS = 32
@@ -194,13 +200,14 @@ def one_by_one(encoder: TimedEncoder, scope: TimedScope, memory: LiveMemory, pro
 
 async def together(memory: LiveMemory, prompts: Sequence[str], seconds: float) -> float:
     """Decisions a second for `CLIENTS` callers, each asking again as soon as it is answered."""
-    owner = Owner("memory")
-    decisions, end, rng = Decisions(memory, owner), time.perf_counter() + seconds, Random(0)
+    owner, base = Owner("memory"), LiveVersion(BASE_VERSION, TransformersEngine(load_base(demo.BUNDLE, device="cpu")))
+    state = LiveState(memory, LiveServing(Serving(), {base.id: base}))
+    decisions, end, rng = Decisions(state, owner), time.perf_counter() + seconds, Random(0)
 
     async def ask() -> int:
         answered = 0
         while time.perf_counter() < end:
-            await decisions.decide([rng.choice(prompts)])
+            await decisions.decide([Question(rng.choice(prompts))])
             answered += 1
         return answered
 

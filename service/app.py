@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypedDict
@@ -25,6 +23,7 @@ from service.api.rate_limits import RateLimiter, RateLimits
 from service.api.request_ids import RequestIds
 from service.api.router import routes
 from service.errors import StartupError
+from service.logs import log_to_stderr
 from service.settings import Settings
 from service.wiring import open_services
 
@@ -82,7 +81,7 @@ def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
     Raises:
         StartupError: The port is taken, or something that the service needs cannot be opened.
     """
-    _log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level)
     # The port first: one that is taken should be known at once. Cancelled means that a signal came while starting.
     with _listen(settings.host, settings.port) as listener, suppress(asyncio.CancelledError):
         asyncio.run(_serve(settings, listener, announce))
@@ -158,21 +157,3 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
     listener.set_inheritable(False)
     return listener
-
-
-def _log_to_stderr(level: str) -> None:
-    number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(
-        stream=sys.stderr, level=max(number, logging.WARNING), format="%(levelname)s %(name)s %(message)s"
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

@@ -9,7 +9,7 @@
     │   │                             RouteNotFound
     │   ├── MethodNotAllowed      405
     │   ├── Conflict              409   EditConflict, IllegalMove, EvaluationEnded, BakeEnded, BaseMismatch,
-    │   │                             KeyNameTaken
+    │   │                             VersionActive, NothingToRollBack, KeyNameTaken
     │   ├── PreconditionFailed    412
     │   ├── BodyTooLarge          413
     │   ├── UnsupportedMediaType  415
@@ -19,7 +19,7 @@
     │                                 NotBakeable, NothingToBake, EditsContradict, CannotEdit, GateUnmeetable,
     │                                 NothingToExport, ImportRefused, IdempotencyKeyReused
     ├── Unavailable               503   trying again may help: StoreUnavailable, ArtifactsUnavailable, NotCaughtUp,
-    │                                 NotReady, ShuttingDown
+    │                                 NotReady, VersionUnavailable, ShuttingDown
     ├── StorageFull               507   the operator must make room
     ├── ArtifactDamaged           500   the operator must restore a file
     ├── InternalError             500   our fault
@@ -206,6 +206,20 @@ class BaseMismatch(Conflict):
     default_hint = "Start the service with the base model that it was made for, or bake again for this one."
 
 
+class VersionActive(Conflict):
+    """The version is active, so it cannot be the canary as well."""
+
+    slug, title = "version-active", "The version is active already"
+    default_hint = "Send percent 100 to let it answer everything, or name another version as the canary."
+
+
+class NothingToRollBack(Conflict):
+    """No activation stands that a rollback could undo."""
+
+    slug, title = "nothing-to-roll-back", "There is nothing to roll back"
+    default_hint = "GET /checkpoints says what is served; POST /checkpoints/{id}/activate serves another version."
+
+
 class KeyNameTaken(Conflict):
     """An API key has that name, or had it before it was revoked: the name signs what it changed."""
 
@@ -291,7 +305,7 @@ class UnknownSubject(Invalid):
     """Nothing that can be evaluated has that name."""
 
     slug, title = "unknown-subject", "Nothing of that name can be evaluated"
-    default_hint = 'Evaluate "memory", "base" or "serac".'
+    default_hint = 'Evaluate "memory", "base", "serac" or a version such as "v1".'
 
 
 class MetricUnavailable(Invalid):
@@ -403,6 +417,13 @@ class NotReady(Unavailable):
 
     slug, title = "not-ready", "This replica is not ready"
     default_hint = "A check that is not ok says what is missing."
+
+
+class VersionUnavailable(Unavailable):
+    """The version that should answer cannot be served by this replica, and no other answers in its place."""
+
+    slug, title = "version-unavailable", "The version that should answer cannot be served here"
+    default_hint = "Restore its file, or activate a version that can be served, such as v0; GET /readyz says more."
 
 
 class ShuttingDown(Unavailable):

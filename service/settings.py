@@ -48,6 +48,11 @@ class Settings(BaseModel):
         description="Where versions are kept: a folder, or any URL that fsspec knows, which belongs to one database; "
         "empty means `artifacts` in the data directory.",
     )
+    jobs: bool = Field(
+        True,  # noqa: FBT003 - a default
+        description="Whether the service does queued jobs, bakes and evaluations, itself; false leaves them to "
+        "`errata worker`.",
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...; auto takes a GPU when there is one.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Of the base model's weights; auto is float32 on CPU and the checkpoint's own on a GPU."

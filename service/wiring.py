@@ -41,7 +41,7 @@ from service.store.store import PostgresStore
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Open the database and the model, bring the live memory up to date, and keep it so while the block runs.
 
-    Queued jobs are done meanwhile, one at a time.
+    Queued jobs are done meanwhile, one at a time, unless the settings leave them to `errata worker`.
 
     Raises:
         StartupError: The data directory, the database or the model cannot be used, or others could reach the service
@@ -62,6 +62,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 base,
                 memory,
                 store,
+                artifacts,
                 catch_up_seconds=settings.catch_up_seconds,
                 suites=SUITES,
                 counterfactual=counterfactual,
@@ -72,14 +73,15 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             baker = ModelBaker(base, suites=SUITES, assets=_assets(settings))
             stack.callback(baker.close)
             services = Services(store, runtime, baker, artifacts, keyring)
+            working = [work(url, jobs(services))] if settings.jobs else []
             async with _beside(
                 follow(runtime),
                 keep_current(keyring, store),
                 save_regularly(runtime.save),
-                work(url, jobs(services)),
                 checkpoints.audit(services),
                 expiries.watch(services),
                 receipts.forget_regularly(store),
+                *working,
             ):
                 yield services
 

@@ -95,7 +95,7 @@ def artifacts(tmp_path: Path) -> ArtifactStore:
 
 @pytest.fixture
 async def start_runtime(
-    tiny_base: BaseModel, encoder: SentenceEncoder, anyio_backend: str
+    tiny_base: BaseModel, encoder: SentenceEncoder, artifacts: ArtifactStore, anyio_backend: str
 ) -> AsyncIterator[StartRuntime]:
     """Starts runtimes on a store, as one process after another would."""
     runtimes: list[ModelRuntime] = []
@@ -106,11 +106,13 @@ async def start_runtime(
         catch_up_seconds: float = 60,
         counterfactual: BaseModel | None = None,
         file: MemoryFile | None = None,
+        base: BaseModel = tiny_base,
     ) -> ModelRuntime:
         runtime = ModelRuntime(
-            tiny_base,
+            base,
             LiveMemory(encoder, SimilarityScope.load(demo.SIMILARITY), candidates=8, threshold=None),
             store,
+            artifacts,
             catch_up_seconds=catch_up_seconds,
             suites=SUITES,
             counterfactual=counterfactual,

@@ -27,6 +27,8 @@ from service.domain.generations import FinishReason, Generation, GenerationReque
 from service.domain.matches import Candidate, Decision, Match
 from service.domain.ports import Backlog, Progress, RuntimeInfo, Store
 from service.domain.previews import PREVIEW, Probed
+from service.domain.serving import Serving, is_contained
+from service.domain.versions import BakedEdit
 from service.errors import (
     EditTooLong,
     NoChatTemplate,
@@ -72,6 +74,8 @@ class ExactRuntime:
         self._store = store
         self._revision = 0
         self._edits: tuple[Edit, ...] = ()
+        self._serving = Serving()
+        self._baked: dict[str, tuple[BakedEdit, ...]] = {"v0": ()}
 
     async def prepare(self, descriptor: Descriptor) -> Embeddings:
         words = sum(len(text.split()) for text in (descriptor.prompt, descriptor.target))
@@ -100,6 +104,7 @@ class ExactRuntime:
         )
         other = ExactRuntime(self._store)
         other._revision, other._edits = self._revision, (*(e for e in self._edits if e.id not in without), new)
+        other._serving, other._baked = self._serving, self._baked
         requests = [GenerationRequest(prompt=prompt, sampling=sampling) for prompt in probes]
         return [
             Probed(
@@ -111,27 +116,38 @@ class ExactRuntime:
             for request in requests
         ]
 
+    async def load(self, version_id: str) -> None:
+        if version_id not in self._baked:
+            async with self._store.reading() as reading:
+                version = await reading.versions.get(version_id)
+            if version is None:
+                raise VersionNotFound(f"There is no version {version_id}.")
+            self._baked[version_id] = version.edits
+
     async def catch_up(self) -> int:
         async with self._store.reading() as reading:
             revision = await reading.changes.revision()
             edits = tuple(stored.edit for stored in await reading.edits.active())
-        self._revision, self._edits = revision, edits
+            serving = await reading.serving.now()
+        for version_id in serving.answering:
+            await self.load(version_id)
+        self._revision, self._edits, self._serving = revision, edits, serving
         return revision
 
     async def match(self, prompts: tuple[str, ...]) -> tuple[Match, ...]:
-        return tuple(self._match(prompt) for prompt in prompts)
+        return tuple(self._match(prompt, self._serving.active) for prompt in prompts)
 
     async def generate(self, request: GenerationRequest) -> Generation:
         if request.prompt is None:
             raise NoChatTemplate("The base model has no chat template.")
-        if request.version not in {"active", "v0"}:
-            raise VersionNotFound(f"There is no version {request.version}.")
+        version = self._serving.version_for(request.key) if request.version == "active" else request.version
+        await self.load(version)
         if request.min_revision is not None and request.min_revision > self._revision:
             raise NotCaughtUp(f"This replica is at revision {self._revision}.")
         words = request.prompt.split()
         if len(words) + request.sampling.max_new_tokens > self.context_length:
             raise PromptTooLong(f"{len(words)} + {request.sampling.max_new_tokens} tokens are over the limit.")
-        match = self._match(request.prompt) if request.edits else None
+        match = self._match(request.prompt, version) if request.edits else None
         edit = next((edit for edit in self._edits if match and edit.id == match.edit_id), None)
         said = edit.descriptor.target.split() if edit else words[::-1]
         kept = said[: request.sampling.max_new_tokens]
@@ -140,7 +156,7 @@ class ExactRuntime:
             source=Source.EDIT if edit else Source.BASE,
             edit_id=edit.id if edit else None,
             beta=match.beta if match else None,
-            version="v0",
+            version=version,
             revision=self._revision,
             usage=Usage(prompt_tokens=len(words), completion_tokens=len(kept)),
             finish_reason=FinishReason.STOP if kept == said else FinishReason.LENGTH,
@@ -184,17 +200,24 @@ class ExactRuntime:
             device="cpu",
             dtype="float32",
             context_length=self.context_length,
-            version="v0",
+            version=self._serving.active,
+            canary=self._serving.canary,
+            percent=self._serving.percent,
+            problem=None,
             revision=self._revision,
             edits=len(self._edits),
+            baked=len(self._edits) - len(self._served(self._serving.active)),
             memory={"encoder": "exact", "width": 1, "rows": sum(len(edit.descriptor.texts) for edit in self._edits)},
         )
 
     def backlog(self) -> Backlog:
         return Backlog(running=0, waiting=0)
 
-    def _match(self, prompt: str) -> Match:
-        candidates = [self._candidate(edit, prompt) for edit in self._edits]
+    def _served(self, version: str) -> tuple[Edit, ...]:
+        return tuple(edit for edit in self._edits if not is_contained(edit, self._baked[version]))
+
+    def _match(self, prompt: str, version: str) -> Match:
+        candidates = [self._candidate(edit, prompt) for edit in self._served(version)]
         candidates.sort(key=lambda candidate: -candidate.beta)
         best = candidates[0] if candidates else None
         fires = best is not None and best.beta >= best.threshold
@@ -206,6 +229,7 @@ class ExactRuntime:
             decision=near if best else Decision.NO_EDITS,
             candidates=tuple(candidates[:8]),
             revision=self._revision,
+            version=version,
         )
 
     def _candidate(self, edit: Edit, prompt: str) -> Candidate:

@@ -21,6 +21,7 @@ class StartRuntime(Protocol):
         catch_up_seconds: float = ...,
         counterfactual: BaseModel | None = ...,
         file: MemoryFile | None = ...,
+        base: BaseModel = ...,
     ) -> ModelRuntime: ...
 
 

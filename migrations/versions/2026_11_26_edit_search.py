@@ -11,7 +11,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "2026_11_26"
-down_revision = "2026_11_24"
+down_revision = "2026_11_25"
 branch_labels = None
 depends_on = None
 

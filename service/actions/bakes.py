@@ -42,7 +42,8 @@ async def submit(
         AlreadyAnswered, IdempotencyKeyReused: By the claim of the receipt.
     """
     planned, _ = await _planned(services, request)
-    parent = services.runtime.info().version
+    async with services.store.reading() as reading:
+        parent = (await reading.serving.now()).active
     new = NewBake(request=planned.request, base=planned.base, edits=planned.edits, parent=parent)
     async with services.store.recording(receipt=receipt) as recording:
         bake = await recording.bakes.add(new, actor=actor)

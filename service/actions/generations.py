@@ -1,4 +1,4 @@
-"""Generations: answer a prompt. No SQL on this path."""
+"""Generations: answer a prompt. No SQL on this path, but to load a version that is not served and was named."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ async def generate(services: Services, request: GenerationRequest) -> Generation
         PromptTooLong: Prompt and answer do not fit in the context.
         NoChatTemplate: Messages were sent to a base that has no chat template.
         VersionNotFound: No such version.
+        VersionUnavailable: The version that should answer could not be loaded here.
+        BaseMismatch, ArtifactDamaged, Unavailable, StorageFull: Nor could the one that the request names.
         NotCaughtUp: `min_revision` was not reached in time.
     """
     return await services.runtime.generate(request)

@@ -25,12 +25,14 @@ class Checks:
         migration: The database is at the migration that the code needs.
         model: The base model is loaded.
         memory: Every committed change is in force here.
+        version: The versions that should answer do so here.
     """
 
     database: str
     migration: str
     model: str
     memory: str
+    version: str
 
 
 async def ready(services: Services) -> Checks:
@@ -46,6 +48,7 @@ async def ready(services: Services) -> Checks:
         migration=await _migration(services) if revision is not None else "unknown: the database does not answer",
         model=model,
         memory=_memory(info, revision),
+        version=_version(info),
     )
     failed = [name for name, result in asdict(checks).items() if result != OK]
     if failed:
@@ -119,3 +122,7 @@ def _memory(info: RuntimeInfo | None, revision: int | None) -> str:
     if info is None or revision is None:
         return "unknown: the model or the database does not answer"
     return OK if info.revision >= revision else f"at revision {info.revision} of {revision}"
+
+
+def _version(info: RuntimeInfo | None) -> str:
+    return "unknown: the model does not answer" if info is None else info.problem or OK

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.bodies import Body, Name
+from service.api.bodies import Body, Name, Reason
 from service.api.choices import ChosenEdits
 from service.domain.bakes import BakeRequest, Gate
 
@@ -65,6 +65,19 @@ class BakeQuery(BaseModel):
 
     limit: int = Field(50, ge=1, le=200)
     after: str | None = Field(None, pattern="^b[1-9][0-9]{0,17}$", description="The `next` of the page before.")
+
+
+class ActivateBody(Body):
+    """How much a version is to answer."""
+
+    percent: int = Field(100, ge=1, le=100, description="Of the questions; below 100 it is the canary.")
+    reason: Reason | None = None
+
+
+class RollbackBody(Body):
+    """What can be said of a rollback."""
+
+    reason: Reason | None = None
 
 
 class VersionQuery(BaseModel):

@@ -7,11 +7,13 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from service.actions.checkpoints import Shown
+from service.actions.checkpoints import Listed, Shown
 from service.api.evaluation_pages import FailurePage, MeasuredPage
-from service.domain import bakes, versions
+from service.domain import bakes
 from service.domain.bake_plans import BakePlan
 from service.domain.bakes import BakeState, Stage
+from service.domain.serving import Serving
+from service.domain.versions import Version
 
 
 class GatePage(BaseModel):
@@ -169,19 +171,40 @@ class VersionSummary(BaseModel):
     revision: int
     bake: str | None
     artifact: ArtifactPage | None
+    serves: int = Field(0, description="How many percent of the questions it answers now.")
     report: BakeReportSummary | None
+
+
+class OutdatedPage(BaseModel):
+    """An edit in a version's weights that is not in force as it was baked."""
+
+    id: str
+    why: str = Field(description="retracted, expired, or changed.")
 
 
 class VersionPage(VersionSummary):
     """A version."""
 
     report: BakeReportPage | None
+    outdated: list[OutdatedPage] = Field(
+        description="Edits in its weights that are no longer in force as they were baked: bake again to be rid of them."
+    )
     damage: str | None = Field(description="What is wrong with its weights; null when they are whole.")
 
 
-class VersionList(BaseModel):
-    """One page of a listing, newest first."""
+class ServingPage(BaseModel):
+    """What is served."""
 
+    active: str = Field(description="The version that answers.")
+    canary: str | None = Field(description="The version that answers a share of the questions in its place.")
+    percent: int = Field(description="That share; 0 without a canary.")
+    revision: int = Field(description="Of the change that made it so; 0 from the beginning.")
+
+
+class VersionList(BaseModel):
+    """One page of a listing, newest first, and what is served."""
+
+    serving: ServingPage
     data: list[VersionSummary]
     has_more: bool
     next: str | None = Field(description="Send it as `after` to get the next page.")
@@ -205,12 +228,27 @@ def render_plan(plan: BakePlan) -> PlanPage:
 
 def render_version(shown: Shown) -> VersionPage:
     """A version on the wire."""
-    summary = VersionSummary.model_validate(shown.version, from_attributes=True)
-    report = shown.version.report and BakeReportPage.model_validate(shown.version.report, from_attributes=True)
-    return VersionPage(**dict(summary) | {"report": report}, damage=shown.damage)
+    fields = dict(_summary(shown.version, shown.serving))
+    fields["report"] = shown.version.report and BakeReportPage.model_validate(
+        shown.version.report, from_attributes=True
+    )
+    outdated = [OutdatedPage.model_validate(one, from_attributes=True) for one in shown.outdated]
+    return VersionPage(**fields, outdated=outdated, damage=shown.damage)
 
 
-def render_versions(page: versions.VersionPage) -> VersionList:
+def render_versions(listed: Listed) -> VersionList:
     """A page of versions on the wire."""
-    data = [VersionSummary.model_validate(version, from_attributes=True) for version in page.data]
-    return VersionList(data=data, has_more=page.has_more, next=data[-1].id if page.has_more else None)
+    data = [_summary(version, listed.serving) for version in listed.page.data]
+    following = data[-1].id if listed.page.has_more else None
+    serving = render_serving(listed.serving)
+    return VersionList(serving=serving, data=data, has_more=listed.page.has_more, next=following)
+
+
+def render_serving(serving: Serving) -> ServingPage:
+    """What is served on the wire."""
+    return ServingPage.model_validate(serving, from_attributes=True)
+
+
+def _summary(version: Version, serving: Serving) -> VersionSummary:
+    summary = VersionSummary.model_validate(version, from_attributes=True)
+    return summary.model_copy(update={"serves": serving.share(version.id)})

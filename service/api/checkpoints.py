@@ -5,26 +5,41 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
 from service.actions import checkpoints
-from service.api.bake_bodies import VersionQuery
-from service.api.bake_pages import VersionList, VersionPage, render_version, render_versions
+from service.api.asking import RepeatableAsker, answer, sent
+from service.api.bake_bodies import ActivateBody, RollbackBody, VersionQuery
+from service.api.bake_pages import (
+    ServingPage,
+    VersionList,
+    VersionPage,
+    render_serving,
+    render_version,
+    render_versions,
+)
 from service.api.bodies import Door, JsonRoute
 from service.api.guard import needs
 from service.api.problem_documents import problem_responses
 from service.api.tar import TarResponse
 from service.domain.keys import KeyScope
+from service.domain.receipts import Answer
+from service.domain.serving import Serving
 from service.domain.versions import ExportFormat
 from service.errors import (
     ArtifactDamaged,
     ArtifactsUnavailable,
     BaseMismatch,
     Invalid,
+    MalformedJson,
     NothingToExport,
+    NothingToRollBack,
     ShuttingDown,
     StorageFull,
     StoreUnavailable,
+    Unavailable,
+    UnsupportedMediaType,
+    VersionActive,
     VersionNotFound,
 )
 
@@ -60,6 +75,72 @@ async def list_versions(query: Annotated[VersionQuery, Query()], services: Door)
 async def read_version(version_id: VersionId, services: Door) -> VersionPage:
     """What is in it, how it was made and what was measured; its weights are verified on the way."""
     return render_version(await checkpoints.read(services, version_id))
+
+
+@router.post(
+    "/checkpoints/{version_id}/activate",
+    summary="Serve a version",
+    response_model=ServingPage,
+    responses=problem_responses(
+        MalformedJson,
+        VersionNotFound,
+        VersionActive,
+        BaseMismatch,
+        UnsupportedMediaType,
+        Invalid,
+        StoreUnavailable,
+        ArtifactsUnavailable,
+        Unavailable,
+        ShuttingDown,
+        StorageFull,
+        ArtifactDamaged,
+    ),
+)
+@needs(KeyScope.BAKE)
+async def activate_version(
+    version_id: VersionId, body: ActivateBody, services: Door, asker: RepeatableAsker
+) -> Response:
+    """From the answer on, this replica serves it; the others follow. Answers that are being written keep theirs."""
+    serving = await checkpoints.activate(
+        services,
+        version_id,
+        percent=body.percent,
+        reason=body.reason,
+        actor=asker.actor,
+        receipt=asker.receipt(_served),
+    )
+    return sent(_served(serving))
+
+
+@router.post(
+    "/checkpoints/rollback",
+    summary="Undo the newest activation",
+    response_model=ServingPage,
+    responses=problem_responses(
+        MalformedJson,
+        NothingToRollBack,
+        BaseMismatch,
+        UnsupportedMediaType,
+        Invalid,
+        StoreUnavailable,
+        ArtifactsUnavailable,
+        Unavailable,
+        ShuttingDown,
+        StorageFull,
+        ArtifactDamaged,
+    ),
+)
+@needs(KeyScope.BAKE)
+async def roll_back(body: RollbackBody, services: Door, asker: RepeatableAsker) -> Response:
+    """A canary is taken out; without one, the version before the active one answers again."""
+    serving = await checkpoints.roll_back(
+        services, reason=body.reason, actor=asker.actor, receipt=asker.receipt(_served)
+    )
+    return sent(_served(serving))
+
+
+def _served(serving: Serving) -> Answer:
+    return answer(render_serving(serving), 200)
 
 
 @router.get(

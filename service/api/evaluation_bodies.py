@@ -19,7 +19,7 @@ from pydantic_core.core_schema import ValidationInfo
 from service.api.bodies import Body, Name, Text
 from service.api.choices import ChosenEdits, distinct, refuse_twice
 from service.api.edit_bodies import AnyDescriptorBody
-from service.domain.evaluations import BASE, MEMORY, EvaluationCase, EvaluationRequest, Probe, Replies
+from service.domain.evaluations import MEMORY, SERAC, EvaluationCase, EvaluationRequest, Probe, Replies
 
 MOST_CASES = 10_000
 _PROBES = 256
@@ -99,7 +99,9 @@ class EvaluateBody(Body):
     cases: list[CaseBody] | None = Field(None, min_length=1, max_length=MOST_CASES)
     suite: Name | None = Field(None, description="The name of a suite.")
     edits: ChosenEdits | None = Field(None, description="`active` for all edits in force, or the ids of some.")
-    against: Name = Field(MEMORY, description="`memory` as it is, `base` alone, or `serac`, a memory made for the run.")
+    against: Name = Field(
+        MEMORY, description="`memory` as it is, `base` alone, `serac`, a memory made for the run, or a version alone."
+    )
     edits_at_once: Annotated[
         list[Annotated[int, Field(ge=1, le=MOST_CASES)]],
         Field(min_length=1, max_length=16),
@@ -124,7 +126,7 @@ class EvaluateBody(Body):
     @classmethod
     def _for_edits_of_its_own(cls, counts: list[int], info: ValidationInfo) -> list[int]:
         against = info.data.get("against")
-        if against in {MEMORY, BASE}:
+        if against not in {SERAC, None}:
             raise PydanticCustomError(
                 "edits_at_once", "has no meaning against {against}, which holds what it holds", {"against": against}
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -15,14 +15,20 @@ from service.api.problem_documents import problem_responses
 from service.domain.generations import FinishReason, Generation, GenerationRequest, Message, Sampling, Source
 from service.domain.keys import KeyScope
 from service.errors import (
+    ArtifactDamaged,
+    ArtifactsUnavailable,
+    BaseMismatch,
     Invalid,
     MalformedJson,
     NoChatTemplate,
     NotCaughtUp,
     PromptTooLong,
     ShuttingDown,
+    StorageFull,
+    StoreUnavailable,
     UnsupportedMediaType,
     VersionNotFound,
+    VersionUnavailable,
 )
 
 router = APIRouter(route_class=JsonRoute, tags=["generations"])
@@ -71,7 +77,7 @@ class GenerateBody(Body):
             raise PydanticCustomError("one_question", "must hold exactly one of `prompt` and `messages`")
         return self
 
-    def request(self) -> GenerationRequest:
+    def request(self, session: str | None) -> GenerationRequest:
         """In the domain's words."""
         return GenerationRequest(
             prompt=self.prompt,
@@ -86,7 +92,18 @@ class GenerateBody(Body):
             version=self.version,
             edits=self.edits,
             min_revision=self.min_revision,
+            session=session,
         )
+
+
+Session = Annotated[
+    str | None,
+    Header(
+        alias="X-Session-Id",
+        max_length=256,
+        description="Who asks: while there is a canary, one version answers all of a session.",
+    ),
+]
 
 
 class UsagePage(BaseModel):
@@ -104,8 +121,8 @@ class GenerationPage(BaseModel):
     source: Source
     edit_id: str | None = Field(description="The edit that answered, if one did.")
     beta: float | None = Field(description="The highest probability that the prompt is in the scope of an edit.")
-    version: str
-    revision: int
+    version: str = Field(description="The version of the weights that answers what no edit does.")
+    revision: int = Field(description="Of the memory that decided.")
     usage: UsagePage
     finish_reason: FinishReason
 
@@ -116,18 +133,24 @@ class GenerationPage(BaseModel):
     responses=problem_responses(
         MalformedJson,
         VersionNotFound,
+        BaseMismatch,
         UnsupportedMediaType,
         Invalid,
         PromptTooLong,
         NoChatTemplate,
         NotCaughtUp,
+        VersionUnavailable,
+        StoreUnavailable,
+        ArtifactsUnavailable,
         ShuttingDown,
+        StorageFull,
+        ArtifactDamaged,
     ),
 )
 @needs(KeyScope.GENERATE)
-async def generate(body: GenerateBody, services: Door, http: Request) -> GenerationPage:
+async def generate(body: GenerateBody, services: Door, http: Request, session: Session = None) -> GenerationPage:
     """By the edit in whose scope the prompt is, or else by the model; the answer says which."""
-    request = body.request()
+    request = body.request(session)
     generation = await generations.generate(services, request)
     http.app.state.meters.generation(request, generation)
     return _render(generation)

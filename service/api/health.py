@@ -31,6 +31,7 @@ class ChecksPage(BaseModel):
     migration: str
     model: str
     memory: str
+    version: str
 
 
 class Ready(BaseModel):
@@ -50,9 +51,13 @@ class Info(BaseModel):
     device: str
     dtype: str
     context_length: int = Field(description="In tokens.")
-    version: str = Field(description="The version of the weights that serves.")
+    version: str = Field(description="The active version of the weights.")
+    canary: str | None = Field(description="The version that answers a share of the questions in its place.")
+    percent: int = Field(description="That share.")
+    problem: str | None = Field(description="Why this replica cannot serve what it should; null when it does.")
     revision: int = Field(description="The newest change in force here.")
     edits: int = Field(description="Edits in force here.")
+    baked: int = Field(description="How many of them the active version answers from its weights, not the memory.")
     memory: dict[str, Any]
 
 

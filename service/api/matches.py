@@ -11,7 +11,7 @@ from service.api.guard import needs
 from service.api.problem_documents import problem_responses
 from service.domain.keys import KeyScope
 from service.domain.matches import Decision
-from service.errors import Invalid, MalformedJson, ShuttingDown, UnsupportedMediaType
+from service.errors import Invalid, MalformedJson, ShuttingDown, UnsupportedMediaType, VersionUnavailable
 
 router = APIRouter(route_class=JsonRoute, tags=["edits"])
 
@@ -48,12 +48,13 @@ class MatchList(BaseModel):
 
     matches: list[MatchPage]
     revision: int = Field(description="Of the memory that decided.")
+    version: str = Field(description="The active version; the edits in its weights are left to them.")
 
 
 @router.post(
     "/edits/match",
     summary="Say which edits would answer, and why",
-    responses=problem_responses(MalformedJson, UnsupportedMediaType, Invalid, ShuttingDown),
+    responses=problem_responses(MalformedJson, UnsupportedMediaType, Invalid, VersionUnavailable, ShuttingDown),
 )
 @needs(KeyScope.GENERATE)
 async def match_edits(body: MatchBody, services: Door) -> MatchList:
@@ -62,4 +63,5 @@ async def match_edits(body: MatchBody, services: Door) -> MatchList:
     return MatchList(
         matches=[MatchPage.model_validate(match, from_attributes=True) for match in found],
         revision=min(match.revision for match in found),
+        version=found[0].version,
     )

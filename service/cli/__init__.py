@@ -12,6 +12,8 @@ import typer
 
 from service import __version__
 from service.cli import (
+    bakes,
+    checkpoints,
     edit_files,
     edits,
     evaluations,
@@ -24,10 +26,12 @@ from service.cli import (
     stats,
     trace,
     training,
+    working,
 )
 
 app = typer.Typer(name="errata", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command("serve")(serving.serve)
+app.command("worker")(working.worker)
 app.command("generate")(generations.generate)
 edits.app.command("preview")(previews.preview)
 edits.app.command("import")(edit_files.import_)
@@ -36,6 +40,8 @@ app.add_typer(edits.app, name="edit")
 app.command("match")(matches.match)
 app.command("eval")(evaluations.evaluate)
 app.command("smoke")(smoke.smoke)
+app.command("bake")(bakes.bake)
+app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(training.app, name="train")
 app.command("stats")(stats.stats)
 app.command("trace")(trace.trace)

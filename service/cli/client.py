@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -71,6 +73,41 @@ def opened(url: str, method: str, path: str, **request: Any) -> Iterator[httpx.R
         raise _unanswered(url, error) from None
 
 
+def events(url: str, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The server-sent events of a stream, each with its name and its JSON; ends with the stream.
+
+    Raises:
+        typer.BadParameter, typer.Exit: As `call`.
+    """
+    with opened(url, "GET", path) as response:
+        name = ""
+        for line in response.iter_lines():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                yield name, json.loads(line.removeprefix("data: "))
+
+
+def download(url: str, path: str, file: Path, *, params: dict[str, Any], code: int) -> None:
+    """Write what the service sends to a file, whole or not at all.
+
+    Raises:
+        typer.BadParameter: As `call`.
+        typer.Exit: As `call`; or with `code`, when the file cannot be written.
+    """
+    part = file.with_name(f"{file.name}.part")
+    try:
+        with opened(url, "GET", path, params=params) as response, part.open("wb") as out:
+            for chunk in response.iter_bytes():
+                out.write(chunk)
+        part.replace(file)
+    except OSError as error:
+        raise failure(f"{file} cannot be written: {error.strerror}.", "Name a file that you may write.", code) from None
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
 def not_ready(url: str, *, headers: dict[str, str] | None = None) -> str | None:
     """Why the service cannot take requests yet; None when it can.
 
@@ -111,7 +148,11 @@ def _client(url: str, timeout: httpx.Timeout) -> Iterator[httpx.Client]:
         with httpx.Client(base_url=url, timeout=timeout, mounts=_PAST_ANY_PROXY, headers=_signed()) as client:
             yield client
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise typer.BadParameter(f"{url!r} is not the address of a service.", param_hint="--url") from error
+        raise _no_address(url) from error
+
+
+def _no_address(url: str) -> typer.BadParameter:
+    return typer.BadParameter(f"{url!r} is not the address of a service.", param_hint="--url")
 
 
 def _unanswered(url: str, error: httpx.TransportError) -> typer.Exit:

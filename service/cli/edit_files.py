@@ -13,7 +13,8 @@ import typer
 
 from service.cli.client import DEFAULT_URL, REFUSED, Url, given, opened, refused
 from service.cli.edits import Kind
-from service.cli.output import Json, failure, note, progress, show_json
+from service.cli.following import counted
+from service.cli.output import Json, failure, note, show_json
 
 NDJSON = "application/x-ndjson"
 _MISUSED = 2
@@ -31,7 +32,7 @@ def import_(
     """
     headers = {"Content-Type": NDJSON, "Accept": NDJSON}
     imported = None
-    with progress() as bar, opened(url, "POST", "/edits/import", content=_read(file), headers=headers) as response:
+    with counted() as bar, opened(url, "POST", "/edits/import", content=_read(file), headers=headers) as response:
         task = bar.add_task("edits", total=None)
         for line in response.iter_lines():
             told = json.loads(line)

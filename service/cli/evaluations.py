@@ -11,7 +11,8 @@ from urllib.parse import quote
 import typer
 
 from service.cli.client import DEFAULT_URL, REFUSED, Url, call, call_for_text, given
-from service.cli.output import Json, failure, note, progress, save, show_json, show_table
+from service.cli.following import counted
+from service.cli.output import Json, failure, note, save, show_json, show_table
 
 if TYPE_CHECKING:
     from editors.edit import EditDescriptor
@@ -31,7 +32,7 @@ def evaluate(
     format_name: Annotated[
         str | None, typer.Option("--format", help="Of the file: counterfact, zsre, easyedit or jsonl.")
     ] = None,
-    against: Annotated[str | None, typer.Option(help="memory, base or serac.")] = None,
+    against: Annotated[str | None, typer.Option(help="memory, base, serac, or a version such as v1.")] = None,
     edits_at_once: Annotated[
         str | None, typer.Option(metavar="N,N...", help="Edits held together; several numbers give a curve.")
     ] = None,
@@ -85,13 +86,13 @@ def follow(url: str, evaluation: dict[str, Any], *, headers: dict[str, str] | No
     try:
         if evaluation["state"] in _GOING_ON:
             note(f"{evaluation['id']} is {evaluation['state']}: {evaluation['total']:,} probes")
-        with progress() as bar:
-            task = bar.add_task(evaluation["id"], total=evaluation["total"])
+        with counted() as progress:
+            task = progress.add_task(evaluation["id"], total=evaluation["total"])
             while evaluation["state"] in _GOING_ON:
                 time.sleep(pause)
                 pause = min(_LONGEST_PAUSE, pause * _LONGER)
                 evaluation = call(url, "GET", path, headers=headers)
-                bar.update(task, completed=evaluation["done"])
+                progress.update(task, completed=evaluation["done"])
     except KeyboardInterrupt:
         call(url, "DELETE", path, headers=headers)
         note(f"{evaluation['id']} is cancelled")

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -45,13 +44,6 @@ def show_fields(fields: dict[str, Any]) -> None:
 def note(text: str) -> None:
     """Print a remark beside the result, where it does not get into pipes."""
     Console(stderr=True).print(Text(text, style="dim"), soft_wrap=True)
-
-
-def progress() -> Progress:
-    """A progress bar on a terminal, and nothing elsewhere."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def failure(detail: str, hint: str, code: int) -> typer.Exit:

@@ -17,6 +17,8 @@ class ChangeKind(StrEnum):
     EDIT_RETRACTED = "edit.retracted"
     EDIT_SUPERSEDED = "edit.superseded"
     VERSION_ADDED = "version.added"
+    VERSION_ACTIVATED = "version.activated"
+    VERSION_ROLLED_BACK = "version.rolled_back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,7 +87,7 @@ class EvaluationRequest:
         suite: The name of a suite.
         edits: Ids of edits in force, or `("active",)` for all: each edit's prompt and in-scope examples should give
             its target, its out-of-scope examples and a probe set should answer as the base does.
-        against: `memory`, `base`, `serac`; versions and weight methods as they come.
+        against: `memory`, `base`, `serac`, or a version such as `v1`: its weights alone.
         edits_at_once: Against `serac`: how many cases' edits are held together; several numbers give a curve.
         metrics: Names of metrics; those that the cases have the fields for when empty.
         limit: At most this many cases of a suite, drawn with `seed`.

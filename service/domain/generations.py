@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+
+ACTIVE = "active"
+"""In place of a version's name: whichever is to answer."""
 
 
 class Source(StrEnum):
@@ -54,6 +58,7 @@ class GenerationRequest:
 
     Attributes:
         version: `active`, or the name of a version such as `v0`.
+        session: Who asks, so that all of it is answered by one version while there is a canary.
         edits: Whether the memory may answer.
         min_revision: Answer with at least this revision of the memory.
     """
@@ -61,9 +66,18 @@ class GenerationRequest:
     prompt: str | None = None
     messages: tuple[Message, ...] = ()
     sampling: Sampling = Sampling()
-    version: str = "active"
+    version: str = ACTIVE
     edits: bool = True
     min_revision: int | None = None
+    session: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What decides whether the canary answers: the session, or else what is asked."""
+        if self.session is not None:
+            return f"session\0{self.session}"
+        said = self.prompt if self.prompt is not None else json.dumps([asdict(turn) for turn in self.messages])
+        return f"question\0{said}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +96,7 @@ class Generation:
         text: The continuation alone, without surrounding whitespace.
         edit_id: The edit that answered, if one did.
         beta: The highest probability that the prompt is in the scope of an edit; None when no edit was considered.
-        version: The version of the weights that served.
+        version: The version of the weights that answers what no edit does; the memory served the edits not in it.
         revision: The revision of the memory that decided.
     """
 

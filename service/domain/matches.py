@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from service.domain.versions import BASE_VERSION
+
 
 class Decision(StrEnum):
     """What was decided for a prompt, and why."""
@@ -41,7 +43,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """The decision for one prompt. `beta` and `threshold` are the best candidate's; None when there is none."""
+    """The decision for one prompt. `beta` and `threshold` are the best candidate's; None when there is none.
+
+    Attributes:
+        revision: Of the memory that decided.
+        version: Whose edits were left to its weights.
+    """
 
     edit_id: str | None
     beta: float | None
@@ -49,3 +56,4 @@ class Match:
     decision: Decision
     candidates: tuple[Candidate, ...]
     revision: int
+    version: str = BASE_VERSION

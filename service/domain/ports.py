@@ -20,6 +20,7 @@ from service.domain.keys import KeyReader, KeyWriter
 from service.domain.matches import Match
 from service.domain.previews import Probed
 from service.domain.receipts import Receipt, ReceiptReader, ReceiptWriter
+from service.domain.serving import ServingReader, ServingWriter
 from service.domain.versions import VersionReader, VersionWriter
 from service.errors import EditTooLong
 
@@ -48,6 +49,11 @@ class Reading(Protocol):
     @property
     def versions(self) -> VersionReader:
         """The versions of the snapshot."""
+        ...
+
+    @property
+    def serving(self) -> ServingReader:
+        """What the snapshot has be served."""
         ...
 
     @property
@@ -86,6 +92,11 @@ class Writing(Protocol):
     @property
     def versions(self) -> VersionWriter:
         """The versions, to read and to add to."""
+        ...
+
+    @property
+    def serving(self) -> ServingWriter:
+        """What is served, to read and to change."""
         ...
 
     @property
@@ -160,7 +171,12 @@ class RuntimeInfo:
         model: The base model's id or folder name.
         architecture: Its `model_type`.
         context_length: In tokens.
+        version: The version that is active.
+        canary: The version that answers a share of the questions, or None.
+        percent: That share; 0 without a canary.
+        problem: Why this replica cannot serve what it should; None when it does.
         edits: Edits in force in the live memory.
+        baked: How many of those the active version answers from its weights.
         memory: Further figures of the memory (encoder, width, rows).
     """
 
@@ -171,8 +187,12 @@ class RuntimeInfo:
     dtype: str
     context_length: int
     version: str
+    canary: str | None
+    percent: int
+    problem: str | None
     revision: int
     edits: int
+    baked: int
     memory: dict[str, Any]
 
 
@@ -219,8 +239,23 @@ class Runtime(Protocol):
         """
         ...
 
+    async def load(self, version_id: str) -> None:
+        """Make a version ready to answer here. Leaves no other trace.
+
+        Raises:
+            VersionNotFound: There is none of that id.
+            BaseMismatch: It was made for another base model than the one that is loaded.
+            ArtifactDamaged: Its weights are missing or corrupted.
+            ArtifactsUnavailable: They cannot be read now.
+            StorageFull: There is no room for a copy of its file.
+        """
+        ...
+
     async def catch_up(self) -> int:
-        """Install every change committed so far, whoever made it; return the revision reached."""
+        """Install every change committed so far, whoever made it; return the revision reached.
+
+        A version that should answer and cannot be loaded is named in `info().problem`; what answered before goes on.
+        """
         ...
 
     async def match(self, prompts: tuple[str, ...]) -> tuple[Match, ...]:
@@ -234,7 +269,9 @@ class Runtime(Protocol):
             PromptTooLong: Prompt and answer do not fit in the context.
             NoChatTemplate: Messages were sent to a base that has no chat template.
             VersionNotFound: No such version.
+            VersionUnavailable: The version that should answer could not be loaded here.
             NotCaughtUp: `min_revision` was not reached in time.
+            And as `load`, where the request names a version.
         """
         ...
 

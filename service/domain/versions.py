@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 BASE_VERSION = "v0"
 """The base model itself, which is always there."""
+VERSION_NAME = r"v(?:0|[1-9][0-9]{0,17})"
+"""What a version is called, as a regular expression."""
 
 
 class ExportFormat(StrEnum):

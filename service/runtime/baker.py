@@ -69,8 +69,9 @@ class ModelBaker:
         self._owner.close()
 
     async def base(self) -> Base:
-        """The base model that it edits; its tensors are read the first time."""
-        return await self._owner.run(lambda: Base(name=self._base.name, fingerprint=self._base.fingerprint))
+        """The base model that it edits; its tensors are read the first time, which does not wait for a bake."""
+        fingerprint = await asyncio.to_thread(lambda: self._base.fingerprint)
+        return Base(name=self._base.name, fingerprint=fingerprint)
 
     async def plan(self, request: BakeRequest, edits: Sequence[Edit], left_out: Sequence[LeftOut]) -> BakePlan:
         """What a bake of these edits would do; raises as the port says."""

@@ -19,8 +19,6 @@ from editors.model.loading import BaseModel
 from service.domain.generations import FinishReason, Message, Sampling, Usage
 from service.errors import NoChatTemplate, PromptTooLong
 
-BASE_VERSION = "v0"
-
 
 @dataclass(frozen=True, slots=True)
 class Completion:

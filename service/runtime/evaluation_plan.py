@@ -5,6 +5,7 @@ Everything that can be wrong with a request is found here.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from editors.evaluation.cases import EDIT, PARAPHRASE, Case, InScope, OutOfScope
 from editors.evaluation.metrics import METRICS
 from service.domain.edits import Descriptor, Edit, normalise
 from service.domain.evaluations import BASE, MEMORY, SERAC, EvaluationCase, EvaluationRequest, Probe
+from service.domain.versions import VERSION_NAME
 from service.errors import (
     EditNotFound,
     FieldError,
@@ -74,9 +76,10 @@ def plan_of(request: EvaluationRequest, suites: Suites, in_force: Sequence[Edit]
         EditNotFound: An edit named is not in force.
         Invalid: Two cases have one id, or an in-scope probe has no target.
     """
-    if request.against not in _AGAINST:
+    if request.against not in _AGAINST and not re.fullmatch(VERSION_NAME, request.against):
         raise UnknownSubject(
-            f"Nothing called {request.against!r} can be evaluated.", hint=f"Ask for {', '.join(_AGAINST)}."
+            f"Nothing called {request.against!r} can be evaluated.",
+            hint=f"Ask for {', '.join(_AGAINST)}, or a version such as v1.",
         )
     if request.suite is not None:
         cases, edits = _of_suite(request, request.suite, suites)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from editors.evaluation.records import Record
 from editors.evaluation.summary import failures, summarise
 from service.domain.evaluations import EvaluationReport, Failure, Measured, Mode
-from service.runtime.engine import BASE_VERSION
+from service.domain.versions import BASE_VERSION
 
 FAILURES_KEPT = 200
 
@@ -21,7 +21,9 @@ class Run:
     records: Sequence[Record]
 
 
-def report_of(runs: Sequence[Run], metrics: Sequence[str], *, revision: int, seconds: float) -> EvaluationReport:
+def report_of(
+    runs: Sequence[Run], metrics: Sequence[str], *, revision: int, seconds: float, version: str = BASE_VERSION
+) -> EvaluationReport:
     """Figures of each run, and failures and betas of them all."""
     records = [record for run in runs for record in run.records]
     failed = [_failure(record, run.edits) for run in runs for record in failures(run.records)]
@@ -33,7 +35,7 @@ def report_of(runs: Sequence[Run], metrics: Sequence[str], *, revision: int, sec
         in_scope_betas=tuple(r.beta for r in records if r.in_scope and r.beta is not None),
         out_of_scope_betas=tuple(r.beta for r in records if not r.in_scope and r.beta is not None),
         revision=revision,
-        version=BASE_VERSION,
+        version=version,
         seconds=seconds,
     )
 

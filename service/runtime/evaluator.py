@@ -6,9 +6,10 @@ Each step is queued with the owner of what it works on, like any other request.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from functools import partial
 
 from editors.errors import ContextExceeded
@@ -18,18 +19,29 @@ from editors.evaluation.fields import fields_of
 from editors.evaluation.groups import grouped
 from editors.evaluation.harness import Apply, Harness, Where
 from editors.evaluation.subject import Subject
-from editors.evaluation.subjects import MemorySubject, ModelSubject, Ruling
+from editors.evaluation.subjects import Decide, MemorySubject, ModelSubject, Ruling
 from service.domain.edits import AnswerMode, Descriptor, Embeddings
 from service.domain.evaluations import BASE, MEMORY, SERAC, EvaluationReport, EvaluationRequest
 from service.domain.ports import Progress
-from service.errors import PromptTooLong
+from service.domain.versions import VERSION_NAME, BakedEdit
+from service.errors import (
+    ArtifactDamaged,
+    ArtifactsUnavailable,
+    BaseMismatch,
+    PromptTooLong,
+    StorageFull,
+    UnknownSubject,
+    VersionNotFound,
+)
 from service.runtime.descriptors import edit_descriptor
 from service.runtime.engine import TransformersEngine
 from service.runtime.evaluation_plan import EvaluationPlan, Suites, plan_of
 from service.runtime.evaluation_report import Run, report_of
 from service.runtime.live_memory import LiveMemory
+from service.runtime.live_state import LiveState
 from service.runtime.owner import Owner
 from service.runtime.room import refuse_overlong
+from service.runtime.versions import LiveVersions
 
 EDITS_EMBEDDED_AT_ONCE = 64
 MEMORIES_AT_ONCE = 64
@@ -55,12 +67,13 @@ class ServedModel(ModelSubject):
 class Evaluator:
     """Implements `plan` and `evaluate` of `service.domain.ports.Runtime`.
 
-    An evaluation against the memory is of one revision: it decides with the edits in force when it began.
+    An evaluation against the memory is of one revision: it decides with the edits, and asks the version, that were in
+    force when it began.
 
     Args:
-        engine: Generates with the base model.
+        versions: Of the model.
         reader: Generates with the counterfactual model, which may be the base.
-        memory: The live memory.
+        state: What is in force.
         model_owner: The thread of the model.
         memory_owner: The thread of the memory and of the encoder.
         suites: By name.
@@ -68,35 +81,44 @@ class Evaluator:
 
     def __init__(
         self,
-        engine: TransformersEngine,
+        versions: LiveVersions,
         reader: TransformersEngine,
-        memory: LiveMemory,
+        state: LiveState,
         *,
         model_owner: Owner,
         memory_owner: Owner,
         suites: Suites,
     ) -> None:
-        self._engine = engine
+        self._versions = versions
+        self._engine = versions.base.engine
         self._reader = reader
-        self._memory = memory
+        self._state = state
+        self._memory = state.memory
         self._owners = {Where.MODEL: model_owner, Where.EDITS: memory_owner}
         self._suites = suites
 
     async def plan(self, request: EvaluationRequest) -> int:
         """How many probes an evaluation judges; raises as the port says."""
+        await self._refuse_unknown(request.against)
         edits = await self._owners[Where.EDITS].run(self._memory.in_force)
         return (await asyncio.to_thread(plan_of, request, self._suites, edits)).probes
 
     async def evaluate(self, request: EvaluationRequest, *, progress: Progress) -> EvaluationReport | None:
         """Judge every probe; raises as the port says."""
         started = time.perf_counter()
-        pinned = await self._owners[Where.EDITS].run(self._memory.pinned)
+        pinned, active = await self._owners[Where.EDITS].run(self._state.pinned)
         plan = await asyncio.to_thread(plan_of, request, self._suites, pinned.in_force())
+        beside = {MEMORY: active, BASE: self._versions.base, SERAC: self._versions.base}.get(request.against)
+        version = beside or await self._versions.version(request.against)
         base, reader = self._subjects(request.max_new_tokens)
+        served = base.subject
+        if version is not self._versions.base:
+            served = ServedModel(version.engine, max_new_tokens=request.max_new_tokens)
         embeddings = await self._embed(plan, progress) if request.against == SERAC else {}
         if embeddings is None:
             return None
-        apply = _apply(request.against, base.subject, reader.subject, pinned, plan, embeddings)
+        memory = partial(_rule, pinned, without=version.edits) if request.against == MEMORY else None
+        apply = _apply(request.against, served, reader.subject, memory, partial(_holding, pinned, plan, embeddings))
         runs: list[Run] = []
         for size in plan.sizes:
             groups = grouped(plan.cases, size, seed=request.seed) if request.against == SERAC else [plan.cases]
@@ -104,9 +126,23 @@ class Evaluator:
             harness = Harness(groups, base, apply, fields, reader=reader, groups_at_once=MEMORIES_AT_ONCE)
             if not await self._run(harness, progress, judged=sum(len(run.records) for run in runs)):
                 return None
-            runs.append(Run({MEMORY: len(pinned), BASE: 0, SERAC: size}[request.against], harness.records))
+            held = {MEMORY: len(pinned), SERAC: size}.get(request.against, len(version.edits))
+            runs.append(Run(held, harness.records))
         seconds = time.perf_counter() - started
-        return await asyncio.to_thread(report_of, runs, plan.metrics, revision=pinned.revision, seconds=seconds)
+        return await asyncio.to_thread(
+            report_of, runs, plan.metrics, revision=pinned.revision, seconds=seconds, version=version.id
+        )
+
+    async def _refuse_unknown(self, against: str) -> None:
+        """Check that a version to evaluate is there; whether it can be loaded, the evaluation itself will find."""
+        if not re.fullmatch(VERSION_NAME, against):
+            return
+        try:
+            await self._versions.version(against)
+        except VersionNotFound as error:
+            raise UnknownSubject(error.detail, hint=error.hint) from error
+        except (BaseMismatch, ArtifactDamaged, ArtifactsUnavailable, StorageFull):
+            return
 
     def _subjects(self, max_new_tokens: int) -> tuple[Asked, Asked]:
         """The base and the counterfactual model, which are asked each question once."""
@@ -142,32 +178,28 @@ class Evaluator:
 
 
 def _apply(
-    against: str,
-    base: Subject,
-    reader: Subject,
-    pinned: LiveMemory,
-    plan: EvaluationPlan,
-    embeddings: dict[str, Embeddings],
+    against: str, model: Subject, reader: Subject, memory: Decide | None, holding: Callable[[Sequence[Case]], Decide]
 ) -> Apply:
-    """How a group of cases' edits come into force."""
+    """How a group of cases' edits come into force: they are already, or are held for the group."""
     if against != SERAC:
-        subject = base if against == BASE else MemorySubject(base, partial(_rule, pinned), counterfactual=reader)
+        subject = model if memory is None else MemorySubject(model, memory, counterfactual=reader)
         return lambda _: nullcontext(subject)
-
-    def hold(cases: Sequence[Case]) -> AbstractContextManager[Subject]:
-        edits = [(plan.edits[case.id], embeddings[case.id]) for case in cases if case.id in plan.edits]
-        decide = partial(_rule, pinned.holding(edits))
-        return nullcontext(MemorySubject(base, decide, counterfactual=reader))
-
-    return hold
+    return lambda cases: nullcontext(MemorySubject(model, holding(cases), counterfactual=reader))
 
 
-def _rule(memory: LiveMemory, prompts: Sequence[str]) -> list[Ruling]:
+def _holding(
+    pinned: LiveMemory, plan: EvaluationPlan, embeddings: dict[str, Embeddings], cases: Sequence[Case]
+) -> Decide:
+    edits = [(plan.edits[case.id], embeddings[case.id]) for case in cases if case.id in plan.edits]
+    return partial(_rule, pinned.holding(edits))
+
+
+def _rule(memory: LiveMemory, prompts: Sequence[str], *, without: frozenset[BakedEdit] = frozenset()) -> list[Ruling]:
     return [
         Ruling(beta=verdict.match.beta)
         if verdict.edit is None
         else _ruling(verdict.match.beta, verdict.edit.descriptor)
-        for verdict in memory.decide(prompts)
+        for verdict in memory.decide(prompts, without=without)
     ]
 
 

@@ -21,6 +21,8 @@ from editors.serac.memory import EditMemory, EditTexts, MemoryEntry
 from editors.serac.scope import ScopeClassifier
 from service.domain.edits import Descriptor, Edit, EditState, Embeddings, StoredEdit
 from service.domain.matches import Candidate, Decision, Match
+from service.domain.serving import is_contained
+from service.domain.versions import BakedEdit
 from service.runtime.descriptors import edit_descriptor
 from service.runtime.snapshot import MemoryState, SavedMemory, digest
 
@@ -160,9 +162,14 @@ class LiveMemory:
             self._hold(number, kept[number])
         return tuple(edit.id for number, edit in kept.items() if number not in known)
 
-    def decide(self, prompts: Sequence[str]) -> list[Verdict]:
-        """Which edit answers each prompt; one revision decides for all."""
-        expired = self._expired()
+    def contained(self, baked: frozenset[BakedEdit]) -> set[int]:
+        """The numbers of the edits that a version with these in its weights answers from them."""
+        here = ((number, self._edits.get(number)) for number in (int(one.id[1:]) for one in baked))
+        return {number for number, edit in here if edit is not None and is_contained(edit, baked)}
+
+    def decide(self, prompts: Sequence[str], *, without: frozenset[BakedEdit] = frozenset()) -> list[Verdict]:
+        """Which edit answers each prompt; one revision decides for all. Edits of `without` are left to the weights."""
+        absent = self._expired() | self.contained(without)
         decisions = decide(
             self._memory,
             self._classifier,
@@ -170,7 +177,7 @@ class LiveMemory:
             self._encoder.encode(prompts),
             k=self._candidates,
             default_threshold=self._threshold,
-            skip=expired.__contains__ if expired else None,
+            skip=absent.__contains__ if absent else None,
         )
         return [self._verdict(decision) for decision in decisions]
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 from service.domain.edits import Descriptor, Embeddings
 from service.domain.generations import Generation, GenerationRequest, Sampling
 from service.domain.previews import PREVIEW, Probed
-from service.runtime.live_memory import ONE_MORE, LiveMemory, Verdict
+from service.runtime.live_memory import ONE_MORE
+from service.runtime.live_state import Decided, LiveState
 from service.runtime.owner import Owner
 
-Answer = Callable[[GenerationRequest, Verdict], Awaitable[Generation]]
-"""How `/generate` answers once it is decided which edit does."""
+Answer = Callable[[GenerationRequest, Decided], Awaitable[Generation]]
+"""How `/generate` answers once it is decided what does."""
 
 
 class Previewer:
@@ -21,13 +22,13 @@ class Previewer:
     The edits in force do not change: what decides with one more is a memory made for the preview.
 
     Args:
-        memory: The live memory.
+        state: What is in force; the active version answers.
         owner: Its thread.
         answer: Answers when the decision is taken.
     """
 
-    def __init__(self, memory: LiveMemory, owner: Owner, answer: Answer) -> None:
-        self._memory = memory
+    def __init__(self, state: LiveState, owner: Owner, answer: Answer) -> None:
+        self._state = state
         self._owner = owner
         self._answer = answer
 
@@ -41,25 +42,27 @@ class Previewer:
         sampling: Sampling,
     ) -> list[Probed]:
         """Answer each probe before and after; raises as the port says."""
-        verdicts = await self._owner.run(self._decide, descriptor, embeddings, probes, without)
+        decisions = await self._owner.run(self._decide, descriptor, embeddings, probes, without)
         return [
             await self._probed(GenerationRequest(prompt=prompt, sampling=sampling), *both)
-            for prompt, both in zip(probes, verdicts, strict=True)
+            for prompt, both in zip(probes, decisions, strict=True)
         ]
 
     def _decide(
         self, descriptor: Descriptor, embeddings: Embeddings, probes: Sequence[str], without: frozenset[str]
-    ) -> list[tuple[Verdict, Verdict]]:
+    ) -> list[tuple[Decided, Decided]]:
         """The decisions at one revision, without the edit and with it."""
-        before = self._memory.pinned()
+        before, version = self._state.pinned()
         after = before.with_one_more(descriptor, embeddings, without=without)
-        return list(zip(before.decide(probes), after.decide(probes), strict=True))
+        now, then = (memory.decide(probes, without=version.edits) for memory in (before, after))
+        return [(Decided(version, one), Decided(version, other)) for one, other in zip(now, then, strict=True)]
 
-    async def _probed(self, request: GenerationRequest, now: Verdict, then: Verdict) -> Probed:
+    async def _probed(self, request: GenerationRequest, now: Decided, then: Decided) -> Probed:
         before = await self._answer(request, now)
-        same = now.match.edit_id == then.match.edit_id  # and so is the answer, which need not be given twice
-        after = replace(before, beta=then.match.beta) if same else await self._answer(request, then)
-        betas = {candidate.edit_id: candidate.beta for candidate in then.match.candidates}
+        match = then.verdict.match
+        same = now.verdict.match.edit_id == match.edit_id  # and so is the answer, which need not be given twice
+        after = replace(before, beta=match.beta) if same else await self._answer(request, then)
+        betas = {candidate.edit_id: candidate.beta for candidate in match.candidates}
         named = PREVIEW if after.edit_id == ONE_MORE else after.edit_id
         assert request.prompt is not None
         return Probed(

@@ -6,36 +6,30 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from editors.edit import EditDescriptor
 from editors.model.loading import BaseModel
-from editors.serac.counterfactual import in_context, in_context_messages
-from service.domain.edits import AnswerMode, Descriptor, Edit, Embeddings, StoredEdit
+from service.domain.artifacts import Artifacts
+from service.domain.edits import AnswerMode, Descriptor, Embeddings, StoredEdit
 from service.domain.evaluations import EvaluationReport, EvaluationRequest
-from service.domain.generations import (
-    FinishReason,
-    Generation,
-    GenerationRequest,
-    Message,
-    Sampling,
-    Source,
-    Usage,
-)
+from service.domain.generations import ACTIVE, Generation, GenerationRequest, Sampling, Source
 from service.domain.matches import Match
 from service.domain.ports import Backlog, Progress, RuntimeInfo, Store
 from service.domain.previews import Probed
-from service.errors import EditTooLong, NotCaughtUp, VersionNotFound
+from service.domain.serving import Serving
+from service.errors import EditTooLong, NotCaughtUp, VersionUnavailable
+from service.runtime.answers import Answers, question_of
 from service.runtime.decisions import Decisions
-from service.runtime.descriptors import batches, edit_descriptor
-from service.runtime.engine import BASE_VERSION, Completion, TransformersEngine
+from service.runtime.descriptors import batches
+from service.runtime.engine import TransformersEngine
 from service.runtime.evaluation_plan import Suites
 from service.runtime.evaluator import Evaluator
 from service.runtime.live_memory import LiveMemory, Verdict
+from service.runtime.live_state import Decided, LiveState, Question
 from service.runtime.owner import Owner
 from service.runtime.previewer import Previewer
 from service.runtime.room import overlong, refuse_overlong
 from service.runtime.snapshot import MemoryFile
+from service.runtime.versions import LiveServing, LiveVersion, LiveVersions
 
-ACTIVE = "active"
 CHANGES_AT_ONCE = 1000
 EDITS_COUNTED_AT_ONCE = 256
 TEXTS_EMBEDDED_AT_ONCE = 32
@@ -44,12 +38,14 @@ TEXTS_EMBEDDED_AT_ONCE = 32
 class ModelRuntime:
     """Implements `service.domain.ports.Runtime` on one base model.
 
-    Two threads own what is mutable: one the live memory, one the model.
+    Two threads own what is mutable: one the live memory, one the model. A request is given its version together with
+    the decision about its edit, and keeps both to its end.
 
     Args:
         base: The frozen base model.
         memory: The live memory, empty.
         store: Where committed changes are read from.
+        artifacts: Where the weights of versions are.
         catch_up_seconds: Longest wait for a request's `min_revision`.
         suites: What can be evaluated by name.
         counterfactual: Answers prompts in the scope of an edit; the base itself when None.
@@ -61,6 +57,7 @@ class ModelRuntime:
         base: BaseModel,
         memory: LiveMemory,
         store: Store,
+        artifacts: Artifacts,
         *,
         catch_up_seconds: float,
         suites: Suites,
@@ -68,35 +65,43 @@ class ModelRuntime:
         file: MemoryFile | None = None,
     ) -> None:
         self._base = base
-        self._engine = TransformersEngine(base)
-        self._reader = self._engine if counterfactual is None else TransformersEngine(counterfactual)
         self._memory = memory
         self._store = store
         self._catch_up_seconds = catch_up_seconds
         self._model_owner = Owner("model")
         self._memory_owner = Owner("memory")
-        self._decisions = Decisions(memory, self._memory_owner)
+        self._versions = LiveVersions(base, store, artifacts, owner=self._model_owner)
+        self._engine = self._versions.base.engine
+        self._reader = self._engine if counterfactual is None else TransformersEngine(counterfactual)
+        self._state = LiveState(memory, LiveServing(Serving(), {self._versions.base.id: self._versions.base}))
+        self._decisions = Decisions(self._state, self._memory_owner)
+        self._answers = Answers(self._engine, self._reader, self._model_owner)
         self._file = file
         self._evaluator = Evaluator(
-            self._engine,
+            self._versions,
             self._reader,
-            memory,
+            self._state,
             model_owner=self._model_owner,
             memory_owner=self._memory_owner,
             suites=suites,
         )
-        self._previewer = Previewer(memory, self._memory_owner, self._generation)
+        self._previewer = Previewer(self._state, self._memory_owner, self._decided)
         self._catching_up = asyncio.Lock()
         self._caught_up = asyncio.Condition()
         self._parameters = sum(parameter.numel() for parameter in base.model.parameters())
 
     async def start(self) -> None:
-        """Load every edit in force, embedding again those of another encoder, and answer one prompt to warm up."""
-        stored, revision = await self._read()
+        """Load every edit in force and the versions that serve, and answer one prompt to warm up.
+
+        Edits of another encoder are embedded again. A version that cannot be loaded is a problem of `info()`.
+        """
+        stored, revision, wanted = await self._read()
         fresh = await self._renewed(stored)
-        await self._memory_owner.run(self._memory.install, fresh, revision=revision)
-        await self._decide("warm up")
-        await self._model_owner.run(self._engine.complete, "warm up", Sampling(max_new_tokens=1))
+        serving = await self._versions.serve(wanted, None)
+        await self._memory_owner.run(self._state.install, fresh, revision=revision, serving=serving)
+        for version in (self._versions.base, *serving.versions.values()):
+            await self._decisions.decide((Question("warm up", version=version),))
+            await self._model_owner.run(version.engine.complete, "warm up", Sampling(max_new_tokens=1))
 
     def close(self) -> None:
         """Finish what is running, end both threads, and save the memory."""
@@ -135,40 +140,60 @@ class ModelRuntime:
         for some in batches(descriptors, texts_at_once=TEXTS_EMBEDDED_AT_ONCE):
             yield await self._memory_owner.run(self._memory.embed_many, some)
 
+    async def load(self, version_id: str) -> None:
+        """Make a version ready to answer; raises as the port says."""
+        await self._versions.version(version_id)
+
     async def catch_up(self) -> int:
-        """Install every change committed so far, in order; see docs/decisions/0001."""
+        """Install every change committed so far, in order; see docs/decisions/0001 and 0008."""
         async with self._catching_up:
             while True:
                 async with self._store.reading() as reading:
                     changes = await reading.changes.since(self._memory.revision, limit=CHANGES_AT_ONCE)
                     ids = tuple(dict.fromkeys(change.subject_id for change in changes))
                     edits = await reading.edits.with_ids(ids) if ids else ()
-                if changes:
-                    await self._memory_owner.run(self._memory.install, edits, revision=changes[-1].revision)
+                    wanted = await reading.serving.now()
+                here = self._state.moment
+                last = len(changes) < CHANGES_AT_ONCE
+                serving = await self._versions.serve(wanted, here.serving) if last else here.serving
+                if changes or serving is not here.serving:
+                    revision = changes[-1].revision if changes else here.revision
+                    await self._memory_owner.run(self._state.install, edits, revision=revision, serving=serving)
                     async with self._caught_up:
                         self._caught_up.notify_all()
-                if len(changes) < CHANGES_AT_ONCE:
+                if last:
                     return self._memory.revision
 
     async def match(self, prompts: tuple[str, ...]) -> tuple[Match, ...]:
-        """Decide which edit, if any, answers each prompt."""
-        verdicts = await self._decisions.decide(prompts)
-        return tuple(verdict.match for verdict in verdicts)
+        """Decide which edit, if any, answers each prompt, beside the active version.
+
+        Raises:
+            VersionUnavailable: The active version could not be loaded here.
+        """
+        found = [_settled(one) for one in await self._decisions.decide([Question(prompt) for prompt in prompts])]
+        return tuple(replace(one.verdict.match, version=one.version.id) for one in found)
 
     async def generate(self, request: GenerationRequest) -> Generation:
-        """Answer a prompt: by the edit in whose scope it is, or by the base (Mitchell et al. 2022, sec. 3).
+        """Answer a prompt: by the edit in whose scope it is, or by a version (Mitchell et al. 2022, sec. 3).
 
         Raises:
             PromptTooLong: Prompt and answer do not fit in the context.
             NoChatTemplate: Messages were sent to a base that has no chat template.
             VersionNotFound: No such version.
+            VersionUnavailable: The version that should answer could not be loaded here.
             NotCaughtUp: `min_revision` was not reached in time.
+            And as `load`, where the request names a version.
         """
-        if request.version not in {ACTIVE, BASE_VERSION}:
-            raise VersionNotFound(f"There is no version {request.version!r}.")
+        named = None if request.version == ACTIVE else await self._versions.version(request.version)
         if request.min_revision is not None:
             await self._wait_for(request.min_revision)
-        return await self._generation(request, await self._decide(_question(request)) if request.edits else None)
+        if request.edits:
+            question = Question(question_of(request), key=request.key, version=named)
+            (decided,) = await self._decisions.decide((question,))
+            return await self._decided(request, _settled(decided))
+        moment = self._state.moment
+        version = named or moment.serving.version_for(request.key)
+        return await self._generation(request, version, moment.revision, None)
 
     async def preview(
         self,
@@ -183,20 +208,26 @@ class ModelRuntime:
 
         Raises:
             PromptTooLong: A probe and its answer do not fit in the context.
+            VersionUnavailable: The active version could not be loaded here.
         """
         return await self._previewer.preview(descriptor, embeddings, probes, without=without, sampling=sampling)
 
-    async def _generation(self, request: GenerationRequest, verdict: Verdict | None) -> Generation:
-        """The answer, when it is decided which edit gives it, if one does."""
+    async def _decided(self, request: GenerationRequest, decided: Decided) -> Generation:
+        """The answer, once it is decided what gives it."""
+        return await self._generation(request, decided.version, decided.verdict.match.revision, decided.verdict)
+
+    async def _generation(
+        self, request: GenerationRequest, version: LiveVersion, revision: int, verdict: Verdict | None
+    ) -> Generation:
         edit = verdict.edit if verdict is not None else None
-        completion = await self._answer(request, edit)
+        completion = await self._answers.answer(request, version.engine, edit)
         return Generation(
             text=completion.text.strip(),
             source=Source.BASE if edit is None else Source.EDIT,
             edit_id=None if edit is None else edit.id,
             beta=None if verdict is None else verdict.match.beta,
-            version=BASE_VERSION,
-            revision=self._memory.revision if verdict is None else verdict.match.revision,
+            version=version.id,
+            revision=revision,
             usage=completion.usage,
             finish_reason=completion.finish_reason,
         )
@@ -225,6 +256,8 @@ class ModelRuntime:
 
     def info(self) -> RuntimeInfo:
         """What is being served now."""
+        moment = self._state.moment
+        serving = moment.serving.serving
         return RuntimeInfo(
             model=self._base.name,
             architecture=str(self._base.model.config.model_type),
@@ -232,9 +265,13 @@ class ModelRuntime:
             device=str(self._base.device),
             dtype=str(self._base.dtype).removeprefix("torch."),
             context_length=self._base.context_length,
-            version=BASE_VERSION,
-            revision=self._memory.revision,
+            version=serving.active,
+            canary=serving.canary,
+            percent=serving.percent,
+            problem=moment.serving.problem,
+            revision=moment.revision,
             edits=len(self._memory),
+            baked=moment.baked,
             memory=self._memory.figures(),
         )
 
@@ -242,32 +279,6 @@ class ModelRuntime:
         """How busy the model is: its thread does one thing at a time."""
         pending = self._model_owner.pending
         return Backlog(running=min(pending, 1), waiting=max(pending - 1, 0))
-
-    async def _decide(self, prompt: str) -> Verdict:
-        (verdict,) = await self._decisions.decide((prompt,))
-        return verdict
-
-    async def _answer(self, request: GenerationRequest, edit: Edit | None) -> Completion:
-        if edit is not None and edit.descriptor.answer is AnswerMode.VERBATIM:
-            return Completion(edit.descriptor.target, Usage(prompt_tokens=0, completion_tokens=0), FinishReason.STOP)
-        descriptor = None if edit is None else edit_descriptor(edit.descriptor)
-        return await self._model_owner.run(self._complete, request, descriptor)
-
-    def _complete(self, request: GenerationRequest, descriptor: EditDescriptor | None) -> Completion:
-        """Let the base answer, or the counterfactual model, which reads the edit. Runs on the model's thread."""
-        if descriptor is None:
-            return self._complete_unedited(request)
-        if request.prompt is not None or self._reader is not self._engine:
-            # A model trained to read edits reads one question; a conversation is for a base that converses.
-            return self._reader.complete(in_context(descriptor, _question(request)), request.sampling)
-        turns = [{"role": message.role, "content": message.content} for message in request.messages]
-        messages = tuple(Message(**turn) for turn in in_context_messages(descriptor, turns))
-        return self._engine.complete(self._engine.render(messages), request.sampling, rendered=True)
-
-    def _complete_unedited(self, request: GenerationRequest) -> Completion:
-        if request.prompt is not None:
-            return self._engine.complete(request.prompt, request.sampling)
-        return self._engine.complete(self._engine.render(request.messages), request.sampling, rendered=True)
 
     async def _wait_for(self, revision: int) -> None:
         if self._memory.revision < revision:
@@ -281,16 +292,19 @@ class ModelRuntime:
                 f"within {self._catch_up_seconds:g} s."
             ) from error
 
-    async def _read(self) -> tuple[tuple[StoredEdit, ...], int]:
-        """The edits in force that are still to be installed, and the revision at which they are; see `snapshot`."""
+    async def _read(self) -> tuple[tuple[StoredEdit, ...], int, Serving]:
+        """The edits in force that are still to be installed, the revision at which they are, and what is served then.
+
+        See `snapshot` for those that need not be installed.
+        """
         saved = None if self._file is None else await asyncio.to_thread(self._file.read, self._memory.encoder)
         async with self._store.reading() as reading:
-            revision = await reading.changes.revision()
+            revision, serving = await reading.changes.revision(), await reading.serving.now()
             if saved is None or saved.revision > revision:
-                return await reading.edits.active(), revision
+                return await reading.edits.active(), revision, serving
             edits = await reading.edits.in_force()
             lacking = await self._memory_owner.run(self._memory.restore, saved, edits)
-            return await reading.edits.with_ids(lacking), revision
+            return await reading.edits.with_ids(lacking), revision, serving
 
     async def _renewed(self, stored: tuple[StoredEdit, ...]) -> list[StoredEdit]:
         """These edits with embeddings of this encoder; new ones are kept, so that the next start is quick."""
@@ -306,9 +320,7 @@ class ModelRuntime:
         return [replace(edit, embeddings=fresh.get(edit.edit.id, edit.embeddings)) for edit in stored]
 
 
-def _question(request: GenerationRequest) -> str:
-    """What scope is judged on: the prompt, or the last thing the user said."""
-    if request.prompt is not None:
-        return request.prompt
-    said = [message.content for message in request.messages if message.role == "user"]
-    return said[-1] if said else request.messages[-1].content
+def _settled(decided: Decided | VersionUnavailable) -> Decided:
+    if isinstance(decided, VersionUnavailable):
+        raise decided
+    return decided

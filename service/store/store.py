@@ -22,6 +22,7 @@ from service.store.failures import translated
 from service.store.keys import PostgresKeyReader, PostgresKeyWriter
 from service.store.migrate import code_head
 from service.store.receipts import PostgresReceiptReader, PostgresReceiptWriter, claim, keep
+from service.store.serving import PostgresServingReader, PostgresServingWriter
 from service.store.tables import changes
 from service.store.urls import engine_url
 from service.store.versions import PostgresVersionReader, PostgresVersionWriter
@@ -41,6 +42,7 @@ class PostgresReading:
     evaluations: PostgresEvaluationReader
     bakes: PostgresBakeReader
     versions: PostgresVersionReader
+    serving: PostgresServingReader
     changes: PostgresChangeReader
     keys: PostgresKeyReader
     receipts: PostgresReceiptReader
@@ -58,6 +60,7 @@ class PostgresWriting:
     edits: PostgresEditWriter
     bakes: PostgresBakeWriter
     versions: PostgresVersionWriter
+    serving: PostgresServingWriter
     changes: PostgresChangeReader
 
 
@@ -115,6 +118,7 @@ class PostgresStore:
                     PostgresEvaluationReader(connection),
                     PostgresBakeReader(connection),
                     PostgresVersionReader(connection),
+                    PostgresServingReader(connection),
                     PostgresChangeReader(connection),
                     PostgresKeyReader(connection),
                     PostgresReceiptReader(connection),
@@ -145,6 +149,7 @@ class PostgresStore:
                     edits,
                     PostgresBakeWriter(connection),
                     PostgresVersionWriter(connection, log, actor=actor),
+                    PostgresServingWriter(connection, log),
                     PostgresChangeReader(connection),
                 )
                 if receipt is not None:

@@ -137,7 +137,7 @@ bakes = Table(
     CheckConstraint("(error IS NOT NULL) = (state = 'failed')", name="failed_has_an_error"),
 )
 
-# Append-only: a trigger that the migration makes refuses to change or delete a row of the next two.
+# Append-only: a trigger that the migration makes refuses to change or delete a row of the next three.
 versions = Table(
     "versions",
     metadata,
@@ -155,6 +155,20 @@ versions = Table(
     Column("created_at", TIMESTAMP(timezone=True), nullable=False),
     Column("revision", BigInteger, nullable=False),
     CheckConstraint("number > parent AND parent >= 0", name="follows_its_parent"),
+)
+
+# Append-only as well: the newest row is what is served. Versions by number, so 0 is the base.
+serving = Table(
+    "serving",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("active", BigInteger, nullable=False),
+    Column("canary", BigInteger),
+    Column("percent", BigInteger, nullable=False),
+    Column("back", BigInteger, ForeignKey("serving.revision")),
+    CheckConstraint("(canary IS NULL) = (percent = 0) AND percent BETWEEN 0 AND 99", name="canary_has_a_share"),
+    CheckConstraint("canary <> active", name="canary_is_another"),
+    CheckConstraint("back < revision", name="back_is_before"),
 )
 
 version_edits = Table(

@@ -128,7 +128,7 @@ def stored(tmp_path):
 
 
 async def versions(services):
-    return [version.id for version in (await checkpoints.page(services, limit=50, after=None)).data]
+    return [version.id for version in (await checkpoints.page(services, limit=50, after=None)).page.data]
 
 
 async def test_a_bake_becomes_a_version_that_was_measured(services, edit, database_url, tmp_path, lively_base):

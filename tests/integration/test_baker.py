@@ -247,7 +247,7 @@ async def test_a_bake_that_is_told_to_stop_stops_in_the_middle_of_a_stage(baker,
     assert await baker.bake(request(config=endless), [edit()], file, progress=stop) is None
     assert told[-1] is last
     assert not file.exists()
-    assert (await baker.base()).name  # its thread is free again
+    assert await baker.bake(request(), [edit()], file, progress=go_on)  # its thread is free again
 
 
 async def test_a_bake_whose_worker_is_stopped_ends_at_its_next_pass(baker, file):
@@ -263,14 +263,14 @@ async def test_a_bake_whose_worker_is_stopped_ends_at_its_next_pass(baker, file)
     baking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await baking
-    assert (await baker.base()).name
+    assert await baker.bake(request(), [edit()], file, progress=go_on)
 
 
-async def test_a_closed_baker_takes_no_more_work(lively_base):
+async def test_a_closed_baker_takes_no_more_work(lively_base, file):
     baker = ModelBaker(lively_base, suites=SUITES, assets=())
     baker.close()
     with pytest.raises(ShuttingDown):
-        await baker.base()
+        await baker.bake(request(), [edit()], file, progress=go_on)
 
 
 def test_the_passes_of_a_watched_base_and_of_its_views_are_counted_and_can_be_stopped(lively_base):

@@ -70,7 +70,7 @@ def test_migrations_go_up_down_and_up_again_and_agree_with_the_tables(empty_data
         with engine.begin() as connection:
             step(alembic_config(connection), target)
         left = execute(empty_database_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        assert len(left) == (1 if target == "base" else 13)
+        assert len(left) == (1 if target == "base" else 14)
         functions = execute(empty_database_url, "SELECT 1 FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
         assert bool(functions) == (target == "head")
     with engine.begin() as connection:

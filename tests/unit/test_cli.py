@@ -52,7 +52,7 @@ def test_the_version_is_that_of_the_project():
     assert errata("--version").stdout == f"errata {version}\n"
 
 
-@pytest.mark.parametrize("command", [(), ("edit",), ("keys",)])
+@pytest.mark.parametrize("command", [(), ("edit",), ("keys",), ("checkpoint",)])
 def test_without_a_command_the_help_is_shown(command):
     assert "Usage: " in errata(*command).output
 
@@ -67,6 +67,14 @@ def test_without_a_command_the_help_is_shown(command):
         ("edit", "show", "e1"),
         ("edit", "retract", "e1"),
         ("eval", "--edits", "active"),
+        ("bake", "mend"),
+        ("bake", "mend", "--dry-run"),
+        ("checkpoint", "list"),
+        ("checkpoint", "show", "v1"),
+        ("checkpoint", "diff", "v0", "v1", "--prompt", "a"),
+        ("checkpoint", "activate", "v1"),
+        ("checkpoint", "rollback"),
+        ("checkpoint", "export", "v1", "/tmp/nowhere.tar"),
     ],
 )
 def test_without_a_service_the_command_says_how_to_start_one(nobody, command):
@@ -107,6 +115,11 @@ def test_a_server_that_is_not_errata_is_recognised(stranger, command):
         ("keys", "create", "a", "--expires-at", "2001-01-01T00:00:00Z"),
         ("keys", "create", "a", "--expires-at", "2999-01-01T00:00:00"),
         ("keys", "revoke"),
+        ("bake",),
+        ("bake", "mend", "--config", "layer"),
+        ("checkpoint", "diff", "v0", "v1"),
+        ("checkpoint", "activate", "v1", "--percent", "0"),
+        ("checkpoint", "export", "v1"),
     ],
 )
 def test_a_misused_command_ends_with_2_before_anything_is_sent(nobody, command):

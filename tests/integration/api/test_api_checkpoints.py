@@ -41,8 +41,9 @@ async def test_the_base_is_always_there(client, lively_base):
         "edits": [],
         "config": {},
         "revision": 0,
+        "serves": 100,
     }
-    assert (await client.get("/checkpoints/v0")).json() == base | {"damage": None}
+    assert (await client.get("/checkpoints/v0")).json() == base | {"outdated": [], "damage": None}
 
 
 async def test_versions_are_listed_newest_first_and_the_base_last(client, write):

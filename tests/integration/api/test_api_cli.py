@@ -22,14 +22,14 @@ from tests.fakes import ExactRuntime
 
 
 @contextmanager
-def served(database_url, *, working=False, runtime=ExactRuntime):
+def served(database_url, *, working=False, runtime=ExactRuntime, baker=None, artifacts=None):
     """The address of a service on that database, in a thread of its own; whether it works on jobs."""
     listener = socket.create_server(("127.0.0.1", 0))  # accepts from now on, so clients may call before uvicorn is up
     servers = []
 
     async def serve():
         async with PostgresStore(database_url) as store:
-            services = Services(store, runtime(store), None, None)
+            services = Services(store, runtime(store), baker, artifacts)
             servers.append(uvicorn.Server(uvicorn.Config(create_app(services), log_config=None)))
             tasks = [asyncio.create_task(work(database_url, jobs(services)))] if working else []
             await servers[0].serve(sockets=[listener])

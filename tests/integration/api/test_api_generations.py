@@ -87,6 +87,7 @@ async def test_a_match_says_which_edit_would_answer_and_why(client, post):
     assert (await client.post("/edits/match", json={"prompts": ["x"]})).json() == {
         "matches": [{"edit_id": None, "beta": None, "threshold": None, "decision": "no_edits", "candidates": []}],
         "revision": 0,
+        "version": "v0",
     }
     await post(prompt="Who leads the UK?", target="Boris Johnson")
     found = (await client.post("/edits/match", json={"prompts": ["Who leads France?", "who leads the uk"]})).json()

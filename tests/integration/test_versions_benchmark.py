@@ -1,0 +1,40 @@
+"""The benchmark of versions, on a small random model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import GPT2Config
+
+from benchmarks import mend, versions
+from editors.model.loading import load_base
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    config = GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=128)
+    return mend.random_gpt2(tmp_path_factory.mktemp("models") / "gpt2", config)
+
+
+def test_a_version_is_measured_beside_its_base_and_both_are_in_the_table(folder):
+    cost = versions.measured(folder, 4)
+    assert cost.requests == 4
+    assert cost.base_ms > 0 and 0 < cost.latency == cost.version_ms / cost.base_ms
+    site = 32 * 128 * 4
+    assert (cost.memory_bytes, cost.base_bytes > 10 * site) == (site, True)
+    assert cost.version_bytes > 10 * (32 + 128) * 4
+    assert any(line.startswith("| gpt2 | ") and f"{cost.latency:.3f}" in line for line in versions.render([cost]))
+
+
+def test_a_version_that_answers_otherwise_is_not_compared(folder, monkeypatch):
+    monkeypatch.setattr(versions, "_SMALL", 10.0)
+    with pytest.raises(RuntimeError, match="do not do the same work"):
+        versions.measured(folder, 20)
+
+
+def test_the_version_holds_ten_edits_of_rank_one(folder):
+    base = load_base(folder, device="cpu")
+    delta = versions.version_of_ten(base)
+    (change,) = delta.changes.values()
+    assert (change.rank, len(delta.origins)) == (10, 10)
+    assert torch.linalg.matrix_rank(change.product() / versions._SMALL) == 10
