@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from service.actions import edit_files
 from service.actions.edit_files import Told
 from service.api.asking import RepeatableAsker, answer, sent
-from service.api.bodies import Door, Tag, Text
+from service.api.bodies import Door, JsonRoute, Tag, Text
 from service.api.edit_bodies import ImportedEditBody, KeptEdit
 from service.api.edit_pages import wanted_fields
 from service.api.guard import needs
@@ -35,7 +35,7 @@ from service.errors import (
     UnsupportedMediaType,
 )
 
-router = APIRouter(tags=["edits"])
+router = APIRouter(route_class=JsonRoute, tags=["edits"])
 
 NDJSON = "application/x-ndjson"
 _DECLARED = frozenset({NDJSON, "application/ndjson", "application/jsonl", "application/x-jsonlines"})

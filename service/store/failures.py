@@ -6,9 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import exc
+from sqlalchemy.engine import ExceptionContext
 
 from service.errors import EditConflict, EditNotFound, KeyNameTaken, StoreUnavailable
 from service.store.tables import ACTIVE_KEY, KEY_NAME, SUPERSEDES
+
+
+def without_contents(context: ExceptionContext) -> None:
+    """Leave of an error what failed: PostgreSQL's details quote what was written, and a log would show prompts."""
+    error, told = context.original_exception, context.sqlalchemy_exception
+    primary = getattr(getattr(error, "diag", None), "message_primary", None)
+    if primary is not None:
+        error.args = (primary,)
+        if told is not None:
+            told.args = (f"({type(error).__name__}) {primary}",)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from service.domain.census import Census
@@ -18,7 +18,7 @@ from service.store.census import census
 from service.store.changes import ChangeLog, PostgresChangeReader
 from service.store.edits import PostgresEditReader, PostgresEditWriter
 from service.store.evaluations import PostgresEvaluationReader, PostgresEvaluationWriter
-from service.store.failures import translated
+from service.store.failures import translated, without_contents
 from service.store.keys import PostgresKeyReader, PostgresKeyWriter
 from service.store.migrate import code_head
 from service.store.receipts import PostgresReceiptReader, PostgresReceiptWriter, claim, keep
@@ -95,6 +95,7 @@ class PostgresStore:
             hide_parameters=True,  # an error that is logged would show prompts
             connect_args={"connect_timeout": CONNECT_SECONDS},
         )
+        event.listen(self._engine.sync_engine, "handle_error", without_contents)
         self._snapshots = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._code_head = code_head()
 
