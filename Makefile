@@ -27,7 +27,7 @@ serve: $(INSTALLED) ## Start the service on http://127.0.0.1:8000 with the demon
 	$(BIN)/errata serve
 
 test: $(INSTALLED) ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(INSTALLED) ## Lint, check formatting, types and the import contracts
 	$(BIN)/ruff check .
@@ -48,6 +48,7 @@ demo: $(INSTALLED) ## Train everything in demo/ again and write its cards (some 
 	mkdir -p runs/mend
 	$(BIN)/python -m demo.mend_cases --output runs/mend/cases.jsonl
 	$(BIN)/errata train mend runs/mend/cases.jsonl --output demo/mend/mend.safetensors --steps 1700
+	$(BIN)/errata stats --output demo/atlas-2018-stats
 
 benchmark: $(INSTALLED) ## Measure what docs/benchmarks claims, and write it there
 	$(BIN)/python -m benchmarks.hot_fixes
@@ -57,6 +58,9 @@ benchmark: $(INSTALLED) ## Measure what docs/benchmarks claims, and write it the
 	$(BIN)/python -m benchmarks.decisions
 	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.mend
+	$(BIN)/python -m benchmarks.rome
+	$(BIN)/python -m benchmarks.costs
+	$(BIN)/python -m benchmarks.comparison
 	$(BIN)/python -m benchmarks.versions
 	$(BIN)/python -m benchmarks.readme
 

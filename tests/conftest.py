@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -41,9 +40,12 @@ def _few_threads() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _logs_on_stderr() -> None:
-    """As the service has it: what a command prints on stdout is tested beside servers that log."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+def _logs_in_a_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a command prints is tested beside servers that log: neither stream is theirs."""
+    with (tmp_path_factory.getbasetemp() / "service.log").open("w", encoding="utf-8") as log:
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(log))
+        yield
+        structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

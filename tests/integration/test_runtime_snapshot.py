@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.domain.edits import AnswerMode, Descriptor, Scope
 from service.domain.generations import GenerationRequest, Sampling
@@ -97,7 +98,7 @@ async def test_a_snapshot_beyond_the_databases_history_is_left_alone(
 
 @pytest.mark.parametrize("damage", ["a bit has flipped", "its end is missing", "it is empty", "it is another file"])
 async def test_a_damaged_snapshot_is_reported_and_the_database_serves(
-    store, start_runtime: StartRuntime, file, tmp_path: Path, damage: str, capsys
+    store, start_runtime: StartRuntime, file, tmp_path: Path, damage: str
 ):
     await saved(store, start_runtime, file, UK)
     path = tmp_path / "memory.npz"
@@ -105,9 +106,10 @@ async def test_a_damaged_snapshot_is_reported_and_the_database_serves(
     content[content.index(b"vectors_0") + 500] ^= 1
     broken = {"a bit has flipped": content, "its end is missing": content[:-100], "it is empty": b""}
     path.write_bytes(broken.get(damage, b"not an archive"))
-    runtime = await start_runtime(store, file=file)
+    with capture_logs() as logs:
+        runtime = await start_runtime(store, file=file)
     assert await answer(runtime) == "Boris Johnson"
-    assert "snapshot cannot be read" in capsys.readouterr().out
+    assert "snapshot cannot be read" in str(logs)
 
 
 async def test_a_snapshot_whose_parts_do_not_fit_is_not_used(store, start_runtime: StartRuntime, file, monkeypatch):
@@ -146,10 +148,11 @@ async def test_a_memory_is_saved_when_it_is_large_and_has_changed(store, start_r
     assert [each.name for each in path.parent.iterdir()] == ["memory.npz"]
 
 
-async def test_a_place_that_cannot_be_written_to_stops_nothing(store, start_runtime: StartRuntime, tmp_path, capsys):
+async def test_a_place_that_cannot_be_written_to_stops_nothing(store, start_runtime: StartRuntime, tmp_path):
     (tmp_path / "file").touch()
     runtime = await start_runtime(store, file=MemoryFile(tmp_path / "file" / "memory.npz", least_edits=1))
     await post(store, runtime, UK)
-    await runtime.save()
-    assert "cannot be written" in capsys.readouterr().out
+    with capture_logs() as logs:
+        await runtime.save()
+    assert "cannot be written" in str(logs)
     assert await answer(runtime) == "Boris Johnson"

@@ -6,14 +6,14 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from benchmarks import mend, versions
+from benchmarks import costs, versions
 from editors.model.loading import load_base
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     config = GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=128)
-    return mend.random_gpt2(tmp_path_factory.mktemp("models") / "gpt2", config)
+    return costs.random_gpt2(tmp_path_factory.mktemp("models") / "gpt2", config)
 
 
 def test_a_version_is_measured_beside_its_base_and_both_are_in_the_table(folder):

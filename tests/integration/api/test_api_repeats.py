@@ -191,3 +191,21 @@ async def test_a_dry_run_writes_nothing_so_its_key_stays_free(client, post):
     dry = await client.post("/bakes", json=BODY | {"dry_run": True}, headers=ONCE)
     assert dry.status_code == 200
     assert (await client.post("/bakes", json=BODY, headers=ONCE)).status_code == 202
+
+
+async def test_a_file_imported_five_times_is_imported_once(client):
+    line = {"content": b'{"prompt": "a", "target": "b"}\n', "headers": ONCE | {"Content-Type": "application/x-ndjson"}}
+    first, *others = [await client.post("/edits/import", **line) for _ in range(5)]
+    assert first.status_code == 201
+    assert [sent(other) for other in others] == [sent(first)] * 4
+    assert await count(client) == 1
+
+
+WRITES_NOTHING = {"/generate", "/edits/match", "/edits/preview"}
+
+
+async def test_every_post_that_writes_takes_a_key_for_repeats(client):
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    posts = {path: methods["post"].get("parameters", []) for path, methods in paths.items() if "post" in methods}
+    takes = {path for path, given in posts.items() if any(one["name"] == "Idempotency-Key" for one in given)}
+    assert takes == posts.keys() - WRITES_NOTHING
