@@ -27,6 +27,7 @@ import demo
 from benchmarks.memories import CANDIDATES
 from benchmarks.report import write
 from demo.facts import load_world
+from editors.edit import QuestionAnswer
 from editors.model.loading import load_base
 from editors.serac.cross_encoder import load_scope
 from editors.serac.encoder import SentenceEncoder
@@ -132,6 +133,7 @@ def ask_about_facts(encoder: SentenceEncoder, rng: Random) -> Questions:
 def measure(encoder: TimedEncoder, questions: Questions, count: int, requests: int, seconds: float) -> dict[str, Any]:
     """Fill a memory with so many edits and ask it."""
     scope = TimedScope(load_scope(demo.SCOPE_CLASSIFIER))
+    warm_up(encoder, scope, questions)
     before = resident_bytes()
     memory = LiveMemory(encoder, scope, candidates=CANDIDATES, threshold=None)
     for edits in made(encoder.fingerprint, questions, count):
@@ -139,15 +141,30 @@ def measure(encoder: TimedEncoder, questions: Questions, count: int, requests: i
     memory.decide(questions.asked[:20])  # builds the index
     gc.collect()
     text = sum(getsizeof(edit.descriptor.prompt) + getsizeof(edit.descriptor.target) for edit in memory.in_force())
+    held = resident_bytes() - before - text
     stages = one_by_one(encoder, scope, memory, questions.asked[:requests])
     return {
         "ms": {
             name: [1000 * float(np.percentile(values, q)) for q in (50, 95)] for name, values in vars(stages).items()
         },
         "per_second": asyncio.run(together(memory, questions.asked, seconds)),
-        "bytes_per_edit": (resident_bytes() - before - text) / count,
+        "bytes_per_edit": held / count,
         "recall": recall(encoder, memory, questions, count),
     }
+
+
+def warm_up(encoder: TimedEncoder, scope: TimedScope, questions: Questions) -> None:
+    """Let the models take the working memory that they keep, which is no edit's."""
+    asked = questions.asked[: 2 * CLIENTS]
+    encoder.encode(asked)
+    edits = [QuestionAnswer(prompt, "It is so") for prompt in questions.prompts[: CANDIDATES * len(asked)]]
+    scope.beta(
+        [
+            ScopePair(descriptor=edit, matched_text=edit.text, text=text, similarity=1.0)
+            for edit, text in zip(edits, asked * CANDIDATES, strict=True)
+        ]
+    )
+    gc.collect()
 
 
 def made(encoder: str, questions: Questions, count: int) -> Iterator[list[StoredEdit]]:
