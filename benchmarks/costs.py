@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
@@ -25,6 +26,8 @@ from benchmarks.report import write
 from demo.statistics import texts
 from editors.delta import install
 from editors.errors import EditFailed
+from editors.evaluation.cases import Case
+from editors.method import Method
 from editors.methods.mend.config import NetworkConfig
 from editors.methods.mend.files import TrainedEditor, save
 from editors.methods.mend.network import Networks
@@ -122,7 +125,8 @@ def _timed(model: Path, name: str, assets: list[Path], edits: int) -> Edits:
     base, method = load_base(model, device="cpu"), method_named(name)
     config = config_for(base, method, assets)
     assert base.fingerprint, "which is found out once, when a model is loaded"
-    costs = [_edit(base, method.name, config, assets, number) for number in range(edits + 1)][1:]  # the first warms up
+    cases = drawn(edits + 1, seed=1)
+    costs = [_edit(base, method, config, assets, case) for case in cases][1:]  # the first warms up
     return Edits(
         model=base.name,
         parameters=sum(parameter.numel() for parameter in base.model.parameters()),
@@ -134,10 +138,9 @@ def _timed(model: Path, name: str, assets: list[Path], edits: int) -> Edits:
     )
 
 
-def _edit(base: BaseModel, name: str, config: object, assets: list[Path], number: int) -> Cost:
-    case = drawn(number + 1, seed=1)[number]
+def _edit(base: BaseModel, method: Method[Any], config: Any, assets: list[Path], case: Case) -> Cost:
     with costing() as cost, suppress(EditFailed):  # a random model may take no edit, when all has been tried
-        install(base, method_named(name).prepare(base, [request_of(case)], config, assets=assets))
+        install(base, method.prepare(base, [request_of(case)], config, assets=assets))
     return cost
 
 

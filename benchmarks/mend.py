@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 from tqdm import tqdm
-from transformers import PreTrainedModel
 
 import demo
-from benchmarks.cases import drawn, request_of
+from benchmarks.cases import drawn
 from benchmarks.mend_report import Batches, publish, render
-from editors.delta import install
+from benchmarks.weights import WeightEditing
 from editors.evaluation.asked import Asked
 from editors.evaluation.cases import Case
 from editors.evaluation.fields import fields_of
 from editors.evaluation.groups import grouped
 from editors.evaluation.harness import Harness
-from editors.evaluation.subject import Subject
 from editors.evaluation.subjects import ModelSubject
 from editors.methods.mend.config import MendConfig
 from editors.methods.mend.editor import Mend
@@ -39,7 +36,9 @@ def main() -> None:
     arguments = _arguments()
     base, folder = load_base(demo.BUNDLE), arguments.editor.parent
     cases = drawn(arguments.cases, seed=arguments.seed)
-    asked = Asked(_subject(base, base.model))
+    asked = Asked(
+        ModelSubject(base.model, base.tokenizer, max_new_tokens=_MAX_NEW_TOKENS, context_length=base.context_length)
+    )
     sizes = [size for size in arguments.sizes if size <= len(cases)]
     step_alone = MendConfig(certainty=None)
     settled = [measure(base, asked, folder, cases, n, MendConfig()) for n in tqdm(sizes, desc="settled")]
@@ -63,18 +62,10 @@ def measure(
         size: Edits in a batch.
         config: Of the edits.
     """
-
-    def apply(group: Sequence[Case]) -> nullcontext[Subject]:
-        delta = Mend().prepare(base, [request_of(case) for case in group], config, assets=[assets])
-        return nullcontext(_subject(base, install(base, delta)))
-
+    editing = WeightEditing(base=base, method=Mend(), config=config, assets=(assets,), max_new_tokens=_MAX_NEW_TOKENS)
     groups = [group for group in grouped(cases, size, seed=0) if len(group) == size]
     fields = fields_of(["edit_success", "drawdown"])
-    return Batches(size, len(groups), Harness(groups, asked, apply, fields).run())
-
-
-def _subject(base: BaseModel, model: PreTrainedModel) -> ModelSubject:
-    return ModelSubject(model, base.tokenizer, max_new_tokens=_MAX_NEW_TOKENS, context_length=base.context_length)
+    return Batches(size, len(groups), Harness(groups, asked, editing.apply, fields).run())
 
 
 def _arguments() -> argparse.Namespace:

@@ -47,6 +47,19 @@ router = APIRouter(route_class=JsonRoute, tags=["checkpoints"])
 
 VersionId = Annotated[str, Path(description="Such as v3.")]
 
+_MOVING = (
+    MalformedJson,
+    BaseMismatch,
+    UnsupportedMediaType,
+    Invalid,
+    StoreUnavailable,
+    ArtifactsUnavailable,
+    Unavailable,
+    ShuttingDown,
+    StorageFull,
+    ArtifactDamaged,
+)
+"""What can be wrong whenever another version is to answer: it is loaded first, then committed, then installed."""
 _TAR: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The files of the export.",
@@ -81,20 +94,7 @@ async def read_version(version_id: VersionId, services: Door) -> VersionPage:
     "/checkpoints/{version_id}/activate",
     summary="Serve a version",
     response_model=ServingPage,
-    responses=problem_responses(
-        MalformedJson,
-        VersionNotFound,
-        VersionActive,
-        BaseMismatch,
-        UnsupportedMediaType,
-        Invalid,
-        StoreUnavailable,
-        ArtifactsUnavailable,
-        Unavailable,
-        ShuttingDown,
-        StorageFull,
-        ArtifactDamaged,
-    ),
+    responses=problem_responses(VersionNotFound, VersionActive, *_MOVING),
 )
 @needs(KeyScope.BAKE)
 async def activate_version(
@@ -116,19 +116,7 @@ async def activate_version(
     "/checkpoints/rollback",
     summary="Undo the newest activation",
     response_model=ServingPage,
-    responses=problem_responses(
-        MalformedJson,
-        NothingToRollBack,
-        BaseMismatch,
-        UnsupportedMediaType,
-        Invalid,
-        StoreUnavailable,
-        ArtifactsUnavailable,
-        Unavailable,
-        ShuttingDown,
-        StorageFull,
-        ArtifactDamaged,
-    ),
+    responses=problem_responses(NothingToRollBack, *_MOVING),
 )
 @needs(KeyScope.BAKE)
 async def roll_back(body: RollbackBody, services: Door, asker: RepeatableAsker) -> Response:
