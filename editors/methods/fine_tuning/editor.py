@@ -17,8 +17,9 @@ from editors.method import EditRequest, origin
 from editors.methods.fine_tuning.config import FineTuningConfig
 from editors.model.loading import BaseModel
 from editors.model.views import view
-from editors.surgery.batch import Batch, Targets, targets_of
+from editors.surgery.batch import Targets, targets_of
 from editors.surgery.sampling import sampled_texts
+from editors.surgery.tails import Tails
 from editors.surgery.trace import reweighted
 from editors.surgery.verify import verify
 
@@ -68,23 +69,24 @@ class _Kept:
     """Texts whose continuations should stay, and what the base says after each of their tokens.
 
     Attributes:
-        batch: The texts.
+        texts: Whole, with the work of the layers below the trained one done.
         unedited: Log-probabilities at their tokens: [tokens, vocabulary].
     """
 
-    batch: Batch
+    texts: Tails
     unedited: Tensor
 
     @classmethod
     def of(cls, base: BaseModel, model: PreTrainedModel, config: FineTuningConfig) -> _Kept:
         texts = sampled_texts(base, config.kept_texts, seed=config.seed)
-        batch = Batch.of(base, [base.tokenizer(text)["input_ids"] for text in texts if text])
+        sequences = [base.tokenizer(text)["input_ids"] for text in texts if text]
+        tails = Tails.of(base, model, sequences, [0] * len(sequences), config.layer_of(base.model.config))
         with torch.no_grad():
-            return cls(batch, batch.log_probabilities(model, batch.occupied))
+            return cls(tails, tails.log_probabilities(model, tails.occupied))
 
     def divergence(self, model: PreTrainedModel) -> Tensor:
         """KL(base || edited), mean over the tokens."""
-        edited = self.batch.log_probabilities(model, self.batch.occupied)
+        edited = self.texts.log_probabilities(model, self.texts.occupied)
         return kl_div(edited, self.unedited, log_target=True, reduction="batchmean")
 
 

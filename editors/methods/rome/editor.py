@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -88,9 +89,16 @@ def _edit(
     k, v = (now.k_bare, now.v_bare) if config.original_keys else (now.k_star, now.v)
     along = direction(factor, now.k_star)
     reach = Reach(along, k) if config.whole_change else None
-    objective = Objective.of(base, edited, layer, lookups, target, essence, reach)
-    residual = v_star(objective, v, config) - v
+    objectives = [Objective.of(base, edited, layer, some, target, essence, reach) for some in _turns(lookups, config)]
+    residual = v_star(objectives, v, config) - v
     return Delta(base=base.fingerprint, changes={f"{path}.weight": rank_one(along, k, residual)})
+
+
+def _turns(lookups: Sequence[Lookup], config: RomeConfig) -> list[list[Lookup]]:
+    """What the steps of v* score in turn: the bare prompt, and a share of the others."""
+    bare, *others = lookups
+    turns = 1 if config.prompts_per_step is None else max(1, math.ceil(len(others) / (config.prompts_per_step - 1)))
+    return [[bare, *others[turn::turns]] for turn in range(turns)]
 
 
 def _other_forms(
