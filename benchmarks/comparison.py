@@ -35,8 +35,8 @@ from editors.recommended import config_for
 from editors.registry import method_named
 
 _BATCHES = MappingProxyType({1: 50, 5: 50, 10: 50, 25: 75, 75: 75, 125: 125})
-"""Edits made at once, for QA, and how many cases are measured so: as many as an hour on two cores allows. MEND's Table 5
-has these sizes but for 10, which is SERAC's Table 3."""
+"""Edits made at once, for QA, and how many cases are measured so: as many as an hour on two cores allows. MEND's Table
+5 has these sizes but for 10, which is SERAC's Table 3."""
 _FEW = (1, 10)
 _KL_FACTOR = 1.0
 _PROMPTS_OF_TRAINING_DATA = 3

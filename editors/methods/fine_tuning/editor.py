@@ -18,6 +18,7 @@ from editors.methods.fine_tuning.config import FineTuningConfig
 from editors.model.loading import BaseModel
 from editors.model.views import view
 from editors.surgery.batch import Targets, targets_of
+from editors.surgery.room import within_memory
 from editors.surgery.sampling import sampled_texts
 from editors.surgery.tails import Tails
 from editors.surgery.trace import reweighted
@@ -31,6 +32,7 @@ class FineTuning:
     config = FineTuningConfig
     tolerance = 1e-4
 
+    @within_memory
     def prepare(
         self, base: BaseModel, requests: Sequence[EditRequest], config: FineTuningConfig, *, assets: Sequence[Path] = ()
     ) -> Delta:
@@ -48,6 +50,7 @@ class FineTuning:
             ContextExceeded: A prompt is too long with its target.
             NonFiniteEdit: Training went astray.
             IneffectiveEdit: A target is no likelier than before.
+            EditFailed: Memory ran out.
             ValueError: There are no requests, or the model has no such layer.
         """
         if not requests:

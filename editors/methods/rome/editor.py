@@ -20,6 +20,7 @@ from editors.methods.rome.v_star import Objective, Reach, v_star
 from editors.model.generation import end_tokens
 from editors.model.loading import BaseModel
 from editors.surgery import covariance
+from editors.surgery.room import within_memory
 from editors.surgery.sampling import sampled_texts
 from editors.surgery.tokens import Lookup, find_subject, locate, target_ids
 from editors.surgery.verify import refuse_non_finite, verify
@@ -32,6 +33,7 @@ class Rome:
     config = RomeConfig
     tolerance = 1e-4
 
+    @within_memory
     def prepare(
         self, base: BaseModel, requests: Sequence[EditRequest], config: RomeConfig, *, assets: Sequence[Path] = ()
     ) -> Delta:
@@ -51,6 +53,7 @@ class Rome:
             StatisticsNotFound: No folder holds the covariance of this model at this layer.
             NonFiniteEdit: An edit came out infinite or undefined.
             IneffectiveEdit: With all edits in place, a target is no likelier than before.
+            EditFailed: Memory ran out.
             ValueError: There are no requests, or the model has no such layer, or no token that ends an answer where one
                 is to be trained.
         """
