@@ -226,7 +226,8 @@ def _costs(rows: Sequence[Row]) -> list[str]:
     lines = [
         "## What an edit costs, on QA",
         "",
-        "Median seconds per edit, and the most memory that a group of edits took.",
+        "Median seconds per edit, on one thread while each other core was measuring too, and the most memory that a",
+        "group of edits took.",
     ]
     lines += [
         "",
