@@ -58,6 +58,7 @@ benchmark: $(INSTALLED) ## Measure what docs/benchmarks claims, and write it the
 	$(BIN)/python -m benchmarks.decisions
 	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.mend
+	$(BIN)/python -m benchmarks.tracing
 	$(BIN)/python -m benchmarks.rome
 	$(BIN)/python -m benchmarks.costs
 	$(BIN)/python -m benchmarks.comparison
