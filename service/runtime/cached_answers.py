@@ -1,7 +1,7 @@
 """Answers through the cache. Which edit answers is decided afresh each time; only writing the text is spared.
 
 An answer is kept only where it is the same each time: greedy, or with a seed. Its key holds all that it depends on
-(docs/decisions/0012): a base answer's the weights and the question, an edited one's the edit as it is and the question.
+(docs/decisions/0013): a base answer's the weights and the question, an edited one's the edit as it is and the question.
 So no edit ever invalidates a base answer, and a changed edit is another one at once.
 """
 

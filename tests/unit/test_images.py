@@ -158,6 +158,19 @@ def test_the_proxy_takes_its_configuration():
     assert '"flush_interval":-1' in done.stdout
 
 
+DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
+
+
+def test_the_documentation_names_every_service_variable_and_command():
+    rows = set(re.findall(r"`([\w-]+)`", " ".join(re.findall(r"^\| (`.*?) \|", DEPLOYMENT, re.MULTILINE))))
+    asked = {name for name, _ in re.findall(r"\$\{(\w+)(:[-?])", COMPOSE.read_text())}
+    assert {*SERVICES, *asked} == rows
+    for page in (DEPLOYMENT, (ROOT / "README.md").read_text()):
+        command = re.search(r"docker compose run --rm (\S+) (.*)$", page, re.MULTILINE)
+        assert command[1] in OURS
+        assert CliRunner().invoke(app, [*command[2].split(), "--help"]).exit_code == 0
+
+
 def test_the_gpu_is_for_those_who_have_a_model():
     overlay = composed({}, COMPOSE.with_name("docker-compose.cuda.yml"))
     assert set(overlay["services"]) == set(OURS) - {"migrate"}
