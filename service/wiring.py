@@ -24,12 +24,14 @@ from service.actions import bakes, checkpoints, evaluations, expiries, receipts
 from service.actions.services import Services
 from service.errors import StartupError
 from service.runtime.baker import ModelBaker
+from service.runtime.cached_answers import made_by
 from service.runtime.follower import follow
 from service.runtime.keyring import LiveKeyring, keep_current
 from service.runtime.live_memory import LiveMemory
 from service.runtime.runtime import ModelRuntime
 from service.runtime.snapshot import MemoryFile, save_regularly
 from service.settings import Settings, is_loopback
+from service.store.answers import open_answers
 from service.store.artifacts import ArtifactStore
 from service.store.embedded import EmbeddedPostgres
 from service.store.jobs import BAKE, EVALUATE, Job, work
@@ -57,7 +59,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         keyring = await _keyring(url, settings)
         builder = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="index"))
         base, counterfactual, memory = await asyncio.to_thread(_load, settings, builder)
-        async with PostgresStore(url) as store:
+        # Reading every tensor takes a while: only where others are told of the answers must it be said who wrote them.
+        maker = await asyncio.to_thread(made_by, base, counterfactual) if settings.redis_url else ""
+        async with PostgresStore(url) as store, open_answers(settings, made_by=maker) as cache:
             runtime = ModelRuntime(
                 base,
                 memory,
@@ -67,12 +71,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 suites=SUITES,
                 counterfactual=counterfactual,
                 file=MemoryFile(settings.data_dir / "memory.npz"),
+                cache=cache,
             )
             stack.callback(runtime.close)
             await runtime.start()
             baker = ModelBaker(base, suites=SUITES, assets=_assets(settings))
             stack.callback(baker.close)
-            services = Services(store, runtime, baker, artifacts, keyring)
+            services = Services(store, runtime, baker, artifacts, keyring, cache)
             working = [work(url, jobs(services))] if settings.jobs else []
             async with _beside(
                 follow(runtime),

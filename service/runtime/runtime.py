@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from editors.model.loading import BaseModel
+from service.domain.answers import AnswerCache
 from service.domain.artifacts import Artifacts
 from service.domain.edits import AnswerMode, Descriptor, Embeddings, StoredEdit
 from service.domain.evaluations import EvaluationReport, EvaluationRequest
@@ -17,6 +18,7 @@ from service.domain.previews import Probed
 from service.domain.serving import Serving
 from service.errors import EditTooLong, NotCaughtUp, VersionUnavailable
 from service.runtime.answers import Answers, question_of
+from service.runtime.cached_answers import CachedAnswers
 from service.runtime.decisions import Decisions
 from service.runtime.descriptors import batches
 from service.runtime.engine import TransformersEngine
@@ -50,6 +52,7 @@ class ModelRuntime:
         suites: What can be evaluated by name.
         counterfactual: Answers prompts in the scope of an edit; the base itself when None.
         file: Where the memory is saved for a quick start; it is not when None.
+        cache: Keeps answers; each is written anew when None.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class ModelRuntime:
         suites: Suites,
         counterfactual: BaseModel | None = None,
         file: MemoryFile | None = None,
+        cache: AnswerCache | None = None,
     ) -> None:
         self._base = base
         self._memory = memory
@@ -75,7 +79,8 @@ class ModelRuntime:
         self._reader = self._engine if counterfactual is None else TransformersEngine(counterfactual)
         self._state = LiveState(memory, LiveServing(Serving(), {self._versions.base.id: self._versions.base}))
         self._decisions = Decisions(self._state, self._memory_owner)
-        self._answers = Answers(self._engine, self._reader, self._model_owner)
+        answers = Answers(self._engine, self._reader, self._model_owner)
+        self._answers = CachedAnswers(answers, cache, store)
         self._file = file
         self._evaluator = Evaluator(
             self._versions,
@@ -220,7 +225,7 @@ class ModelRuntime:
         self, request: GenerationRequest, version: LiveVersion, revision: int, verdict: Verdict | None
     ) -> Generation:
         edit = verdict.edit if verdict is not None else None
-        completion = await self._answers.answer(request, version.engine, edit)
+        completion = await self._answers.answer(request, version, edit)
         return Generation(
             text=completion.text.strip(),
             source=Source.BASE if edit is None else Source.EDIT,
