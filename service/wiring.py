@@ -26,6 +26,7 @@ from service.errors import StartupError
 from service.runtime.baker import ModelBaker
 from service.runtime.follower import follow
 from service.runtime.keyring import LiveKeyring, keep_current
+from service.runtime.line import Line
 from service.runtime.live_memory import LiveMemory
 from service.runtime.runtime import ModelRuntime
 from service.runtime.snapshot import MemoryFile, save_regularly
@@ -67,6 +68,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 suites=SUITES,
                 counterfactual=counterfactual,
                 file=MemoryFile(settings.data_dir / "memory.npz"),
+                line=Line(running=settings.batch, waiting=settings.queue),
             )
             stack.callback(runtime.close)
             await runtime.start()
