@@ -48,10 +48,10 @@ class Rows(Cache):
         columns, rows = max(width, kept), len(self.lengths)
         if not self._fits(rows + len(lengths), columns, room):
             self._move(rows + len(lengths), columns, room, cache)
-        for own, new in zip(self.layers, cache.layers, strict=True):
-            place = slice(self.end - width, self.end)
-            own.keys[rows : rows + len(lengths), :, place] = new.keys[:, :, new.keys.shape[2] - width :]
-            own.values[rows : rows + len(lengths), :, place] = new.values[:, :, new.values.shape[2] - width :]
+        joined, place = slice(rows, rows + len(lengths)), slice(self.end - width, self.end)
+        for (keys, values), (new_keys, new_values) in zip(_held(self), _held(cache), strict=True):
+            keys[joined, :, place] = new_keys
+            values[joined, :, place] = new_values
         self.lengths += lengths
         self.start = self.end - max(self.lengths)
 
@@ -65,9 +65,9 @@ class Rows(Cache):
         last = len(self.lengths) - 1
         if row != last:
             place = slice(self.end - self.lengths[last], self.end)
-            for layer in self.layers:
-                layer.keys[row, :, place] = layer.keys[last, :, place]
-                layer.values[row, :, place] = layer.values[last, :, place]
+            for keys, values in _held(self):
+                keys[row, :, place] = keys[last, :, place]
+                values[row, :, place] = values[last, :, place]
             self.lengths[row] = self.lengths[last]
         self.lengths.pop()
         if self.lengths:
@@ -78,17 +78,17 @@ class Rows(Cache):
     def _fits(self, rows: int, columns: int, room: int) -> bool:
         if not self.layers:
             return False
-        held = self.layers[0].keys.shape
-        return rows <= held[0] and self.end >= columns and self.end + room <= held[2]
+        keys, _ = _held(self)[0]
+        return rows <= keys.shape[0] and self.end >= columns and self.end + room <= keys.shape[2]
 
     def _move(self, rows: int, columns: int, room: int, like: DynamicCache) -> None:
         """Make tensors for so many rows and columns, and move what is kept to the end of the first `columns`."""
-        kept, before = self.end - self.start, self.layers
-        self.layers = [_Layer(self, layer.keys, layer.values, rows, columns + room + _SPARE) for layer in like.layers]
-        for old, new in zip(before, self.layers, strict=False):
-            held = slice(0, len(self.lengths))
-            new.keys[held, :, columns - kept : columns] = old.keys[held, :, self.start : self.end]
-            new.values[held, :, columns - kept : columns] = old.values[held, :, self.start : self.end]
+        before, width = _held(self), columns + room + _SPARE
+        self.layers = [_Layer(self, keys, values, rows, width) for keys, values in _held(like)]
+        kept, held = self.end - self.start, slice(0, len(self.lengths))
+        for (keys, values), (new_keys, new_values) in zip(before, _held(self), strict=False):
+            new_keys[held, :, columns - kept : columns] = keys[held, :, self.start : self.end]
+            new_values[held, :, columns - kept : columns] = values[held, :, self.start : self.end]
         self.start, self.end = columns - kept, columns
 
 
@@ -98,10 +98,10 @@ class _Layer(CacheLayerMixin):
     is_sliding = False
 
     def __init__(self, rows: Rows, keys: Tensor, values: Tensor, held: int, columns: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._rows = rows
-        self.keys = keys.new_zeros(held, keys.shape[1], columns, keys.shape[3])
-        self.values = values.new_zeros(held, values.shape[1], columns, values.shape[3])
+        self.keys = self._keys = keys.new_zeros(held, keys.shape[1], columns, keys.shape[3])
+        self.values = self._values = values.new_zeros(held, values.shape[1], columns, values.shape[3])
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -111,9 +111,9 @@ class _Layer(CacheLayerMixin):
         """Write the new column of each row; everything in the window, with it."""
         rows, start, end = len(self._rows.lengths), self._rows.start, self._rows.end
         until = end + key_states.shape[2]
-        self.keys[:rows, :, end:until] = key_states
-        self.values[:rows, :, end:until] = value_states
-        return self.keys[:rows, :, start:until], self.values[:rows, :, start:until]
+        self._keys[:rows, :, end:until] = key_states
+        self._values[:rows, :, end:until] = value_states
+        return self._keys[:rows, :, start:until], self._values[:rows, :, start:until]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of what `update` will return."""
@@ -126,3 +126,9 @@ class _Layer(CacheLayerMixin):
     def get_max_length(self) -> int:
         """None is set."""
         return -1
+
+
+def _held(cache: Cache) -> list[tuple[Tensor, Tensor]]:
+    """The keys and values of each layer."""
+    layers: list[Any] = cache.layers
+    return [(layer.keys, layer.values) for layer in layers]

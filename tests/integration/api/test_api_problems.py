@@ -106,7 +106,6 @@ async def test_an_edit_that_is_not_valid_is_refused_and_the_field_named(lost, bo
         ({"prompt": "a", "stop": 5}, "/stop", "list"),
         ({"prompt": "a", "seed": -1}, "/seed", "0"),
         ({"prompt": "a", "seed": 2**63}, "/seed", str(2**63 - 1)),
-        ({"prompt": "a", "stream": True}, "/stream", "not available yet"),
         ({"prompt": "a", "top_k": 5}, "/top_k", "not known"),
         ({"prompt": "a", "min_revision": -1}, "/min_revision", "0"),
     ],
