@@ -14,12 +14,13 @@
     │   ├── BodyTooLarge          413
     │   ├── UnsupportedMediaType  415
     │   ├── RateLimited           429
+    │   ├── QueueFull             429
     │   └── Invalid               422   PromptTooLong, EditTooLong, NoChatTemplate, UnknownSuite, UnknownMetric,
     │                                 UnknownSubject, MetricUnavailable, NothingToEvaluate, UnknownMethod,
     │                                 NotBakeable, NothingToBake, EditsContradict, CannotEdit, GateUnmeetable,
     │                                 NothingToExport, ImportRefused, IdempotencyKeyReused
     ├── Unavailable               503   trying again may help: StoreUnavailable, ArtifactsUnavailable, NotCaughtUp,
-    │                                 NotReady, VersionUnavailable, ShuttingDown
+    │                                 NotReady, VersionUnavailable, EngineFailed, ShuttingDown
     ├── StorageFull               507   the operator must make room
     ├── ArtifactDamaged           500   the operator must restore a file
     ├── InternalError             500   our fault
@@ -259,6 +260,13 @@ class RateLimited(RequestError):
     default_hint = "Wait as many seconds as Retry-After says; RateLimit says how many requests are left."
 
 
+class QueueFull(RequestError):
+    """As many requests wait for the model as may."""
+
+    status, slug, title, retryable = 429, "queue-full", "Too many requests wait for the model", True
+    default_hint = "Wait as many seconds as Retry-After says; the operator sets how many may wait with ERRATA_QUEUE."
+
+
 class Invalid(RequestError):
     """The request is well formed and says something impossible."""
 
@@ -424,6 +432,13 @@ class VersionUnavailable(Unavailable):
 
     slug, title = "version-unavailable", "The version that should answer cannot be served here"
     default_hint = "Restore its file, or activate a version that can be served, such as v0; GET /readyz says more."
+
+
+class EngineFailed(Unavailable):
+    """The model failed in the middle of its answers, and is being brought back."""
+
+    slug, title = "engine-failed", "The model failed"
+    default_hint = "Try again in a moment; the log says why it failed, and GET /readyz whether it answers again."
 
 
 class ShuttingDown(Unavailable):

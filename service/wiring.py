@@ -27,6 +27,7 @@ from service.runtime.baker import ModelBaker
 from service.runtime.cached_answers import made_by
 from service.runtime.follower import follow
 from service.runtime.keyring import LiveKeyring, keep_current
+from service.runtime.line import Line
 from service.runtime.live_memory import LiveMemory
 from service.runtime.runtime import ModelRuntime
 from service.runtime.snapshot import MemoryFile, save_regularly
@@ -72,6 +73,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 counterfactual=counterfactual,
                 file=MemoryFile(settings.data_dir / "memory.npz"),
                 cache=cache,
+                line=Line(running=settings.batch, waiting=settings.queue),
             )
             stack.callback(runtime.close)
             await runtime.start()

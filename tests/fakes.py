@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
 import httpx
@@ -23,7 +24,7 @@ from service.actions.services import Services
 from service.app import create_app
 from service.domain.edits import Descriptor, Edit, EditState, Embeddings, normalise
 from service.domain.evaluations import BASE, MEMORY, SERAC, EvaluationReport, EvaluationRequest
-from service.domain.generations import FinishReason, Generation, GenerationRequest, Source, Usage
+from service.domain.generations import FinishReason, Generation, GenerationRequest, Head, Source, Stream, Usage
 from service.domain.matches import Candidate, Decision, Match
 from service.domain.ports import Backlog, Progress, RuntimeInfo, Store
 from service.domain.previews import PREVIEW, Probed
@@ -162,6 +163,17 @@ class ExactRuntime:
             finish_reason=FinishReason.STOP if kept == said else FinishReason.LENGTH,
         )
 
+    async def stream(self, request: GenerationRequest) -> Stream:
+        whole = await self.generate(request)
+
+        async def parts() -> AsyncIterator[str | Generation]:
+            for piece in re.findall(r"\s*\S+", whole.text):
+                yield piece
+            yield whole
+
+        head = Head(**{field.name: getattr(whole, field.name) for field in fields(Head)})
+        return Stream(head=head, parts=parts(), close=lambda: None)
+
     async def plan(self, request: EvaluationRequest) -> int:
         return plan_of(request, SUITES, self._edits).probes
 
@@ -204,6 +216,7 @@ class ExactRuntime:
             canary=self._serving.canary,
             percent=self._serving.percent,
             problem=None,
+            failure=None,
             revision=self._revision,
             edits=len(self._edits),
             baked=len(self._edits) - len(self._served(self._serving.active)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.actions.services import Services
-from service.domain.generations import Generation, GenerationRequest
+from service.domain.generations import Generation, GenerationRequest, Stream
 
 
 async def generate(services: Services, request: GenerationRequest) -> Generation:
@@ -16,5 +16,12 @@ async def generate(services: Services, request: GenerationRequest) -> Generation
         VersionUnavailable: The version that should answer could not be loaded here.
         BaseMismatch, ArtifactDamaged, Unavailable, StorageFull: Nor could the one that the request names.
         NotCaughtUp: `min_revision` was not reached in time.
+        QueueFull: As many requests wait for the model as may.
+        EngineFailed: The model failed; it is being brought back.
     """
     return await services.runtime.generate(request)
+
+
+async def stream(services: Services, request: GenerationRequest) -> Stream:
+    """Answer piece by piece, with the same text; raises as `generate` does."""
+    return await services.runtime.stream(request)

@@ -25,7 +25,7 @@ class Checks:
     Attributes:
         database: PostgreSQL answers.
         migration: The database is at the migration that the code needs.
-        model: The base model is loaded.
+        model: The base model is loaded and answers.
         memory: Every committed change is in force here.
         version: The versions that should answer do so here.
     """
@@ -106,9 +106,10 @@ def info(services: Services) -> RuntimeInfo:
 
 def _info(services: Services) -> tuple[RuntimeInfo | None, str]:
     try:
-        return services.runtime.info(), OK
+        info = services.runtime.info()
     except ErrataError as error:
         return None, error.detail
+    return info, info.failure or OK
 
 
 async def _revision(services: Services) -> tuple[int | None, str]:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Request
-from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.sse import format_sse_event
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.actions import generations
 from service.api.bodies import Body, Door, JsonRoute, Name, StopString, Text
 from service.api.guard import needs
 from service.api.problem_documents import problem_responses
-from service.domain.generations import FinishReason, Generation, GenerationRequest, Message, Sampling, Source
+from service.api.streams import AnswerStream, unless_gone
+from service.domain.generations import FinishReason, Generation, GenerationRequest, Message, Sampling, Source, Stream
 from service.domain.keys import KeyScope
 from service.errors import (
     ArtifactDamaged,
     ArtifactsUnavailable,
     BaseMismatch,
+    EngineFailed,
     Invalid,
     MalformedJson,
     NoChatTemplate,
     NotCaughtUp,
     PromptTooLong,
+    QueueFull,
     ShuttingDown,
     StorageFull,
     StoreUnavailable,
@@ -59,17 +65,10 @@ class GenerateBody(Body):
         list[StopString], Field(max_length=8), BeforeValidator(_listed, json_schema_input_type=str | list[str])
     ] = Field([], description="Strings that end the answer; they are not part of it.")
     seed: int | None = Field(None, ge=0, le=_LARGEST)
-    stream: bool = Field(default=False, description="Not available yet: only false is accepted.")
+    stream: bool = Field(default=False, description="Answer with server-sent events, as it is written.")
     version: Name = Field("active", description="`active`, or the name of a version such as `v0`.")
     edits: bool = Field(default=True, description="Whether edits may answer.")
     min_revision: int | None = Field(None, ge=0, le=_LARGEST, description="Answer with at least this revision.")
-
-    @field_validator("stream")
-    @classmethod
-    def _no_streaming_yet(cls, stream: bool) -> bool:  # noqa: FBT001 - pydantic's own signature
-        if stream:
-            raise PydanticCustomError("no_streaming", "must be false: streaming is not available yet")
-        return stream
 
     @model_validator(mode="after")
     def _one_question(self) -> GenerateBody:
@@ -127,10 +126,24 @@ class GenerationPage(BaseModel):
     finish_reason: FinishReason
 
 
+_LEFT = 499
+"""nginx's status for a caller who did not wait; nobody reads it but the log."""
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": GenerationPage,
+        "description": "The answer. With `stream`, server-sent events: `text` with each piece of it, and `end` with "
+        "the whole at last, or `error` with a problem.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
 @router.post(
     "/generate",
     summary="Answer a prompt",
-    responses=problem_responses(
+    response_model=GenerationPage,
+    responses=_ANSWERS
+    | problem_responses(
         MalformedJson,
         VersionNotFound,
         BaseMismatch,
@@ -138,8 +151,10 @@ class GenerationPage(BaseModel):
         Invalid,
         PromptTooLong,
         NoChatTemplate,
+        QueueFull,
         NotCaughtUp,
         VersionUnavailable,
+        EngineFailed,
         StoreUnavailable,
         ArtifactsUnavailable,
         ShuttingDown,
@@ -148,12 +163,30 @@ class GenerationPage(BaseModel):
     ),
 )
 @needs(KeyScope.GENERATE)
-async def generate(body: GenerateBody, services: Door, http: Request, session: Session = None) -> GenerationPage:
+async def generate(
+    body: GenerateBody, services: Door, http: Request, session: Session = None
+) -> GenerationPage | Response:
     """By the edit in whose scope the prompt is, or else by the model; the answer says which."""
     request = body.request(session)
-    generation = await generations.generate(services, request)
+    if body.stream:
+        stream = await unless_gone(http, generations.stream(services, request))
+        if stream is None:
+            return Response(status_code=_LEFT)
+        return AnswerStream(_events(stream, request, http), stream.close, http.state.request_id)
+    generation = await unless_gone(http, generations.generate(services, request))
+    if generation is None:
+        return Response(status_code=_LEFT)
     http.app.state.meters.generation(request, generation)
     return _render(generation)
+
+
+async def _events(stream: Stream, request: GenerationRequest, http: Request) -> AsyncIterator[bytes]:
+    async for part in stream.parts:
+        if isinstance(part, Generation):
+            http.app.state.meters.generation(request, part)
+            yield format_sse_event(event="end", data_str=_render(part).model_dump_json())
+        else:
+            yield format_sse_event(event="text", data_str=json.dumps({"text": part}))
 
 
 def _render(generation: Generation) -> GenerationPage:

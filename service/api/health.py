@@ -55,6 +55,7 @@ class Info(BaseModel):
     canary: str | None = Field(description="The version that answers a share of the questions in its place.")
     percent: int = Field(description="That share.")
     problem: str | None = Field(description="Why this replica cannot serve what it should; null when it does.")
+    failure: str | None = Field(description="Why the model does not answer now; null when it does.")
     revision: int = Field(description="The newest change in force here.")
     edits: int = Field(description="Edits in force here.")
     baked: int = Field(description="How many of them the active version answers from its weights, not the memory.")

@@ -54,6 +54,12 @@ class Meters:
             buckets=_BETAS,
             registry=self.registry,
         )
+        self._first_token = Histogram(
+            "errata:time_to_first_token_seconds",
+            "From a question to the first token that a model wrote.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
 
     def request(self, method: str, handler: str, status: int, seconds: float) -> None:
         """Note a request that has been answered."""
@@ -67,6 +73,8 @@ class Meters:
             self._decisions.labels(_outcome(generation)).inc()
             if generation.beta is not None:
                 self._betas.observe(generation.beta)
+        if generation.first_seconds is not None:
+            self._first_token.observe(generation.first_seconds)
         texts = _texts(request, generation) if self._log_prompts else {}
         _log.info(
             "answered",

@@ -45,8 +45,8 @@ def _gauges(vitals: Vitals) -> CollectorRegistry:
         if value is not None:
             Gauge(f"errata:{name}", text, registry=registry).set(value)
 
-    gauge("num_requests_running", "Pieces of work that the model is at.", vitals.backlog.running)
-    gauge("num_requests_waiting", "Pieces of work that wait for the model.", vitals.backlog.waiting)
+    gauge("num_requests_running", "Requests that the model is answering.", vitals.backlog.running)
+    gauge("num_requests_waiting", "Requests that wait for the model.", vitals.backlog.waiting)
     gauge("revision", "The newest change in force here.", vitals.info.revision)
     gauge("memory_edits", "Edits in the live memory.", vitals.info.edits)
     gauge("index_rows", "Texts in the live memory's index.", vitals.index_rows)

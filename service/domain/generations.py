@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 ACTIVE = "active"
@@ -61,6 +62,7 @@ class GenerationRequest:
         session: Who asks, so that all of it is answered by one version while there is a canary.
         edits: Whether the memory may answer.
         min_revision: Answer with at least this revision of the memory.
+        stripped: Whether the answer comes without the whitespace that surrounds it.
     """
 
     prompt: str | None = None
@@ -70,6 +72,7 @@ class GenerationRequest:
     edits: bool = True
     min_revision: int | None = None
     session: str | None = None
+    stripped: bool = True
 
     @property
     def key(self) -> str:
@@ -89,22 +92,48 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
-    """An answer and where it came from.
+class Head:
+    """Where an answer comes from: known before its first word.
 
     Attributes:
-        text: The continuation alone, without surrounding whitespace.
-        edit_id: The edit that answered, if one did.
+        edit_id: The edit that answers, if one does.
         beta: The highest probability that the prompt is in the scope of an edit; None when no edit was considered.
         version: The version of the weights that answers what no edit does; the memory served the edits not in it.
         revision: The revision of the memory that decided.
     """
 
-    text: str
     source: Source
     edit_id: str | None
     beta: float | None
     version: str
     revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation(Head):
+    """An answer and where it came from.
+
+    Attributes:
+        text: The continuation alone.
+        first_seconds: From the request to the first token; None where no model wrote the answer.
+    """
+
+    text: str
     usage: Usage
     finish_reason: FinishReason
+    first_seconds: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """An answer as it is written.
+
+    Attributes:
+        parts: Pieces of the text, which together are all of it, and the whole answer at last. May raise
+            `EngineFailed` and `ShuttingDown`.
+        close: Gives up what has not been written yet; to be called in the end, whatever happens.
+    """
+
+    head: Head
+    parts: AsyncIterator[str | Generation]
+    close: Callable[[], None]

@@ -15,7 +15,7 @@ from service.domain.census import Census
 from service.domain.changes import ChangeReader
 from service.domain.edits import Descriptor, EditReader, EditWriter, Embeddings
 from service.domain.evaluations import EvaluationReader, EvaluationReport, EvaluationRequest, EvaluationWriter
-from service.domain.generations import Generation, GenerationRequest, Sampling
+from service.domain.generations import Generation, GenerationRequest, Sampling, Stream
 from service.domain.keys import KeyReader, KeyWriter
 from service.domain.matches import Match
 from service.domain.previews import Probed
@@ -175,6 +175,7 @@ class RuntimeInfo:
         canary: The version that answers a share of the questions, or None.
         percent: That share; 0 without a canary.
         problem: Why this replica cannot serve what it should; None when it does.
+        failure: Why the model does not answer now; None when it does.
         edits: Edits in force in the live memory.
         baked: How many of those the active version answers from its weights.
         memory: Further figures of the memory (encoder, width, rows).
@@ -190,6 +191,7 @@ class RuntimeInfo:
     canary: str | None
     percent: int
     problem: str | None
+    failure: str | None
     revision: int
     edits: int
     baked: int
@@ -198,7 +200,7 @@ class RuntimeInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """Pieces of work that the model is at, and that wait for it."""
+    """Requests that the model is at, and that wait for it."""
 
     running: int
     waiting: int
@@ -271,8 +273,14 @@ class Runtime(Protocol):
             VersionNotFound: No such version.
             VersionUnavailable: The version that should answer could not be loaded here.
             NotCaughtUp: `min_revision` was not reached in time.
+            QueueFull: As many requests wait for the model as may.
+            EngineFailed: The model failed; it is being brought back.
             And as `load`, where the request names a version.
         """
+        ...
+
+    async def stream(self, request: GenerationRequest) -> Stream:
+        """Answer a prompt piece by piece, with the text that `generate` gives; raises as it does."""
         ...
 
     async def plan(self, request: EvaluationRequest) -> int:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -25,9 +26,17 @@ from service.domain.ports import Store
 from service.domain.versions import BASE_VERSION
 from service.errors import StoreUnavailable
 from service.runtime.answers import Answers
+from service.runtime.completions import AtOnce, Completion, Pieces
 from service.runtime.descriptors import edit_descriptor
-from service.runtime.engine import Completion
 from service.runtime.versions import LiveVersion
+
+
+@dataclass(slots=True, eq=False)
+class _Writing:
+    """An answer that is being written, and how many wait for it."""
+
+    task: asyncio.Task[Completion]
+    waiting: int = 0
 
 
 class CachedAnswers:
@@ -44,7 +53,7 @@ class CachedAnswers:
         self._cache = cache
         self._store = store
         self._weights = {BASE_VERSION: BASE_VERSION}
-        self._writing: dict[str, asyncio.Task[Completion]] = {}
+        self._writing: dict[str, _Writing] = {}
 
     async def answer(self, request: GenerationRequest, version: LiveVersion, edit: Edit | None) -> Completion:
         """Let an edit answer, or a version; raises as `Answers.answer`."""
@@ -53,26 +62,48 @@ class CachedAnswers:
             return await self._answers.answer(request, version.engine, edit)
         kept = await self._cache.get(key)
         if kept is not None:
-            return Completion(kept.text, kept.usage, kept.finish_reason)
+            return _completion(kept)
         writing = self._writing.get(key)
         if writing is None:
-            writing = asyncio.create_task(self._written(key, self._cache, request, version, edit))
-            self._writing[key] = writing
-            writing.add_done_callback(lambda done: self._done(key, done))
-        return await asyncio.shield(writing)  # who gives up waiting does not stop it for the others
+            task = asyncio.create_task(self._written(key, self._cache, request, version, edit))
+            writing = self._writing[key] = _Writing(task)
+            task.add_done_callback(lambda _: self._over(key, writing))
+        return await self._shared(key, writing)
+
+    async def stream(self, request: GenerationRequest, version: LiveVersion, edit: Edit | None) -> Pieces:
+        """The same answer, piece by piece; raises as `Answers.stream`."""
+        key = None if self._cache is None else await self._key(request, version, edit)
+        if key is None or self._cache is None:
+            return await self._answers.stream(request, version.engine, edit)
+        kept = await self._cache.get(key)
+        if kept is not None:
+            return AtOnce(_completion(kept))
+        return _Keeping(await self._answers.stream(request, version.engine, edit), key, self._cache)
+
+    async def _shared(self, key: str, writing: _Writing) -> Completion:
+        """What is being written; who gives up waiting does not stop it for the others, the last one does."""
+        writing.waiting += 1
+        try:
+            return await asyncio.shield(writing.task)
+        finally:
+            writing.waiting -= 1
+            if not writing.waiting:
+                self._over(key, writing)
+                writing.task.cancel()
 
     async def _written(
         self, key: str, cache: AnswerCache, request: GenerationRequest, version: LiveVersion, edit: Edit | None
     ) -> Completion:
         completion = await self._answers.answer(request, version.engine, edit)
-        kept = KeptAnswer(text=completion.text, usage=completion.usage, finish_reason=completion.finish_reason)
-        await cache.put(key, kept)
+        await cache.put(key, _kept(completion))
         return completion
 
-    def _done(self, key: str, writing: asyncio.Task[Completion]) -> None:
-        del self._writing[key]
-        if not writing.cancelled():
-            writing.exception()  # seen, also where nobody waits any more
+    def _over(self, key: str, writing: _Writing) -> None:
+        """Nobody may join any more."""
+        if self._writing.get(key) is writing:
+            del self._writing[key]
+        if writing.task.done() and not writing.task.cancelled():
+            writing.task.exception()  # seen, also where nobody waits any more
 
     async def _key(self, request: GenerationRequest, version: LiveVersion, edit: Edit | None) -> str | None:
         """What the answer depends on, beside the models; None when it is not to be kept."""
@@ -100,6 +131,33 @@ class CachedAnswers:
             assert kept is not None and kept.artifact is not None, "it answers, so it was baked"
             self._weights[version_id] = kept.artifact.digest
         return self._weights[version_id]
+
+
+class _Keeping:
+    """The pieces of an answer that is kept when it is whole."""
+
+    def __init__(self, pieces: Pieces, key: str, cache: AnswerCache) -> None:
+        self._pieces = pieces
+        self._key = key
+        self._cache = cache
+
+    async def __aiter__(self) -> AsyncIterator[str | Completion]:
+        async for piece in self._pieces:
+            if isinstance(piece, Completion):
+                await self._cache.put(self._key, _kept(piece))
+            yield piece
+
+    def close(self) -> None:
+        """Give up what has not been written yet."""
+        self._pieces.close()
+
+
+def _kept(completion: Completion) -> KeptAnswer:
+    return KeptAnswer(text=completion.text, usage=completion.usage, finish_reason=completion.finish_reason)
+
+
+def _completion(kept: KeptAnswer) -> Completion:
+    return Completion(kept.text, kept.usage, kept.finish_reason)
 
 
 def made_by(base: BaseModel, counterfactual: BaseModel | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from service.domain.answers import AnswerCache
 from service.domain.artifacts import Artifacts
 from service.domain.edits import AnswerMode, Descriptor, Embeddings, StoredEdit
 from service.domain.evaluations import EvaluationReport, EvaluationRequest
-from service.domain.generations import ACTIVE, Generation, GenerationRequest, Sampling, Source
+from service.domain.generations import ACTIVE, Generation, GenerationRequest, Sampling, Stream
 from service.domain.matches import Match
 from service.domain.ports import Backlog, Progress, RuntimeInfo, Store
 from service.domain.previews import Probed
@@ -24,13 +25,15 @@ from service.runtime.descriptors import batches
 from service.runtime.engine import TransformersEngine
 from service.runtime.evaluation_plan import Suites
 from service.runtime.evaluator import Evaluator
-from service.runtime.live_memory import LiveMemory, Verdict
+from service.runtime.line import Line
+from service.runtime.live_memory import LiveMemory
 from service.runtime.live_state import Decided, LiveState, Question
 from service.runtime.owner import Owner
 from service.runtime.previewer import Previewer
 from service.runtime.room import overlong, refuse_overlong
 from service.runtime.snapshot import MemoryFile
-from service.runtime.versions import LiveServing, LiveVersion, LiveVersions
+from service.runtime.streams import Chosen, chosen_by, generation_of, stream_of
+from service.runtime.versions import LiveServing, LiveVersions
 
 CHANGES_AT_ONCE = 1000
 EDITS_COUNTED_AT_ONCE = 256
@@ -53,6 +56,7 @@ class ModelRuntime:
         counterfactual: Answers prompts in the scope of an edit; the base itself when None.
         file: Where the memory is saved for a quick start; it is not when None.
         cache: Keeps answers; each is written anew when None.
+        line: In which requests wait for the model; the usual one when None.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class ModelRuntime:
         counterfactual: BaseModel | None = None,
         file: MemoryFile | None = None,
         cache: AnswerCache | None = None,
+        line: Line | None = None,
     ) -> None:
         self._base = base
         self._memory = memory
@@ -74,13 +79,17 @@ class ModelRuntime:
         self._catch_up_seconds = catch_up_seconds
         self._model_owner = Owner("model")
         self._memory_owner = Owner("memory")
-        self._versions = LiveVersions(base, store, artifacts, owner=self._model_owner)
+        self._line = line or Line()
+        self._versions = LiveVersions(base, store, artifacts, owner=self._model_owner, line=self._line)
         self._engine = self._versions.base.engine
-        self._reader = self._engine if counterfactual is None else TransformersEngine(counterfactual)
+        self._reader = (
+            self._engine
+            if counterfactual is None
+            else TransformersEngine(counterfactual, owner=self._model_owner, line=self._line)
+        )
         self._state = LiveState(memory, LiveServing(Serving(), {self._versions.base.id: self._versions.base}))
         self._decisions = Decisions(self._state, self._memory_owner)
-        answers = Answers(self._engine, self._reader, self._model_owner)
-        self._answers = CachedAnswers(answers, cache, store)
+        self._answers = CachedAnswers(Answers(self._engine, self._reader), cache, store)
         self._file = file
         self._evaluator = Evaluator(
             self._versions,
@@ -106,7 +115,8 @@ class ModelRuntime:
         await self._memory_owner.run(self._state.install, fresh, revision=revision, serving=serving)
         for version in (self._versions.base, *serving.versions.values()):
             await self._decisions.decide((Question("warm up", version=version),))
-            await self._model_owner.run(version.engine.complete, "warm up", Sampling(max_new_tokens=1))
+            await version.engine.write("warm up", Sampling(max_new_tokens=2))
+        await self._reader.write("warm up", Sampling(max_new_tokens=2))
 
     def close(self) -> None:
         """Finish what is running, end both threads, and save the memory."""
@@ -187,18 +197,31 @@ class ModelRuntime:
             VersionNotFound: No such version.
             VersionUnavailable: The version that should answer could not be loaded here.
             NotCaughtUp: `min_revision` was not reached in time.
+            QueueFull: As many requests wait for the model as may.
+            EngineFailed: The model failed; it is being brought back.
             And as `load`, where the request names a version.
         """
+        began = time.perf_counter()
+        return await self._answered(request, await self._chosen(request), began)
+
+    async def stream(self, request: GenerationRequest) -> Stream:
+        """Answer a prompt piece by piece, with the text that `generate` gives; raises as it does."""
+        began = time.perf_counter()
+        chosen = await self._chosen(request)
+        pieces = await self._answers.stream(request, chosen.version, chosen.edit)
+        return stream_of(chosen, pieces, began=began, stripped=request.stripped)
+
+    async def _chosen(self, request: GenerationRequest) -> Chosen:
+        """What answers a request."""
         named = None if request.version == ACTIVE else await self._versions.version(request.version)
         if request.min_revision is not None:
             await self._wait_for(request.min_revision)
         if request.edits:
             question = Question(question_of(request), key=request.key, version=named)
             (decided,) = await self._decisions.decide((question,))
-            return await self._decided(request, _settled(decided))
+            return chosen_by(_settled(decided))
         moment = self._state.moment
-        version = named or moment.serving.version_for(request.key)
-        return await self._generation(request, version, moment.revision, None)
+        return Chosen(named or moment.serving.version_for(request.key), moment.revision)
 
     async def preview(
         self,
@@ -219,23 +242,11 @@ class ModelRuntime:
 
     async def _decided(self, request: GenerationRequest, decided: Decided) -> Generation:
         """The answer, once it is decided what gives it."""
-        return await self._generation(request, decided.version, decided.verdict.match.revision, decided.verdict)
+        return await self._answered(request, chosen_by(decided), time.perf_counter())
 
-    async def _generation(
-        self, request: GenerationRequest, version: LiveVersion, revision: int, verdict: Verdict | None
-    ) -> Generation:
-        edit = verdict.edit if verdict is not None else None
-        completion = await self._answers.answer(request, version, edit)
-        return Generation(
-            text=completion.text.strip(),
-            source=Source.BASE if edit is None else Source.EDIT,
-            edit_id=None if edit is None else edit.id,
-            beta=None if verdict is None else verdict.match.beta,
-            version=version.id,
-            revision=revision,
-            usage=completion.usage,
-            finish_reason=completion.finish_reason,
-        )
+    async def _answered(self, request: GenerationRequest, chosen: Chosen, began: float) -> Generation:
+        completion = await self._answers.answer(request, chosen.version, chosen.edit)
+        return generation_of(chosen, completion, began=began, stripped=request.stripped)
 
     async def plan(self, request: EvaluationRequest) -> int:
         """How many probes an evaluation judges; says no before anything is queued.
@@ -274,6 +285,7 @@ class ModelRuntime:
             canary=serving.canary,
             percent=serving.percent,
             problem=moment.serving.problem,
+            failure=self._failure(),
             revision=moment.revision,
             edits=len(self._memory),
             baked=moment.baked,
@@ -281,9 +293,12 @@ class ModelRuntime:
         )
 
     def backlog(self) -> Backlog:
-        """How busy the model is: its thread does one thing at a time."""
-        pending = self._model_owner.pending
-        return Backlog(running=min(pending, 1), waiting=max(pending - 1, 0))
+        """Requests that the model is at, of whatever version, and that wait for it."""
+        return self._line.backlog()
+
+    def _failure(self) -> str | None:
+        engines = (self._engine, self._reader, *(live.engine for live in self._state.moment.serving.versions.values()))
+        return next((engine.problem for engine in engines if engine.problem is not None), None)
 
     async def _wait_for(self, revision: int) -> None:
         if self._memory.revision < revision:

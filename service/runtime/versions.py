@@ -22,6 +22,7 @@ from service.domain.serving import Serving
 from service.domain.versions import BASE_VERSION, BakedEdit
 from service.errors import ArtifactDamaged, BaseMismatch, ErrataError, VersionNotFound, VersionUnavailable
 from service.runtime.engine import TransformersEngine
+from service.runtime.line import Line
 from service.runtime.owner import Owner
 
 SPARE = 2
@@ -89,11 +90,13 @@ class LiveVersions:
         base: The frozen base model.
         store: Where versions are described.
         artifacts: Where their deltas are kept.
-        owner: The thread of the model, on which views are made, between two answers.
+        owner: The thread of the model, on which views are made, between two turns.
+        line: In which requests to any version wait.
     """
 
-    def __init__(self, base: BaseModel, store: Store, artifacts: Artifacts, *, owner: Owner) -> None:
-        self.base = LiveVersion(BASE_VERSION, TransformersEngine(base))
+    def __init__(self, base: BaseModel, store: Store, artifacts: Artifacts, *, owner: Owner, line: Line) -> None:
+        self.base = LiveVersion(BASE_VERSION, TransformersEngine(base, owner=owner, line=line))
+        self._line = line
         self._store = store
         self._artifacts = artifacts
         self._owner = owner
@@ -166,7 +169,7 @@ class LiveVersions:
         return await self._owner.run(
             lambda: LiveVersion(
                 version_id,
-                TransformersEngine(replace(base, model=install(base, delta))),
+                TransformersEngine(replace(base, model=install(base, delta)), owner=self._owner, line=self._line),
                 frozenset(version.edits),
             )
         )

@@ -1,4 +1,9 @@
+import json
+from dataclasses import replace
+
 import pytest
+
+from service.errors import EngineFailed, QueueFull
 
 pytestmark = pytest.mark.anyio
 
@@ -109,3 +114,60 @@ async def test_a_match_says_which_edit_would_answer_and_why(client, post):
         "decision": "in_scope",
         "candidates": [candidate],
     }
+
+
+def events_of(text):
+    """The events of a stream: their kinds, and their data."""
+    blocks = [dict(line.split(": ", 1) for line in block.splitlines()) for block in text.split("\n\n") if block]
+    return [(block["event"], json.loads(block["data"])) for block in blocks]
+
+
+async def test_a_stream_gives_the_text_in_pieces_and_then_the_whole_answer(client, post):
+    await post(prompt="Who leads the UK?", target="Boris Johnson")
+    for prompt in ("Who leads the UK?", "one two three"):
+        expected = (await client.post("/generate", json={"prompt": prompt})).json()
+        response = await client.post("/generate", json={"prompt": prompt, "stream": True})
+        assert response.status_code == 200
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        *pieces, end = events_of(response.text)
+        assert "".join(data["text"] for kind, data in pieces if kind == "text") == expected["text"]
+        assert len(pieces) > 1
+        assert end == ("end", expected)
+
+
+async def test_what_is_wrong_from_the_beginning_is_no_stream(client):
+    response = await client.post("/generate", json={"prompt": "word " * 100, "stream": True})
+    assert response.status_code == 422
+    assert response.json()["type"] == "/problems/prompt-too-long"
+
+
+async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(client, services, monkeypatch):
+    stream = services.runtime.stream
+
+    async def breaking(request):
+        found = await stream(request)
+
+        async def parts():
+            yield "three"
+            raise EngineFailed("The model failed.")
+
+        return replace(found, parts=parts())
+
+    monkeypatch.setattr(services.runtime, "stream", breaking)
+    sent = {"X-Request-Id": "mine"}
+    response = await client.post("/generate", json={"prompt": "one two three", "stream": True}, headers=sent)
+    (first, piece), (last, problem) = events_of(response.text)
+    assert (first, piece, last) == ("text", {"text": "three"}, "error")
+    assert (problem["type"], problem["status"], problem["request_id"]) == ("/problems/engine-failed", 503, "mine")
+
+
+@pytest.mark.parametrize("error", [QueueFull("256 requests wait."), EngineFailed("The model failed.")])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_without_room_or_that_failed_says_when_to_come_back(client, services, monkeypatch, error, stream):
+    async def refuse(request):
+        raise error
+
+    monkeypatch.setattr(services.runtime, "stream" if stream else "generate", refuse)
+    response = await client.post("/generate", json={"prompt": "one", "stream": stream})
+    assert (response.status_code, response.json()["type"]) == (error.status, f"/problems/{error.slug}")
+    assert int(response.headers["Retry-After"]) > 0

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -106,7 +107,6 @@ async def test_an_edit_that_is_not_valid_is_refused_and_the_field_named(lost, bo
         ({"prompt": "a", "stop": 5}, "/stop", "list"),
         ({"prompt": "a", "seed": -1}, "/seed", "0"),
         ({"prompt": "a", "seed": 2**63}, "/seed", str(2**63 - 1)),
-        ({"prompt": "a", "stream": True}, "/stream", "not available yet"),
         ({"prompt": "a", "top_k": 5}, "/top_k", "not known"),
         ({"prompt": "a", "min_revision": -1}, "/min_revision", "0"),
     ],
@@ -282,3 +282,13 @@ async def test_info_says_what_is_served(client, post):
     await post(**QA)
     info = (await client.get("/info")).json()
     assert (info["model"], info["version"], info["revision"], info["edits"]) == ("exact", "v0", 1, 1)
+
+
+async def test_a_model_that_failed_is_not_ready_until_it_answers_again(client, services, monkeypatch):
+    info = services.runtime.info
+    with monkeypatch.context() as failed:
+        failed.setattr(services.runtime, "info", lambda: replace(info(), failure="The model failed: RuntimeError."))
+        checks = assert_problem(await client.get("/readyz"), 503, "not-ready")["checks"]
+        assert checks["model"] == "The model failed: RuntimeError."
+        assert (await client.get("/info")).json()["failure"] == "The model failed: RuntimeError."
+    assert (await client.get("/readyz")).status_code == 200

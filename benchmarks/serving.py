@@ -1,0 +1,290 @@
+"""What serving costs and gains: `python -m benchmarks.serving`.
+
+On the bundle, and on a random model of GPT-2 small's shape. Clients ask again as soon as they are answered; answers
+have lengths as traffic has them, many short ones and a few long ones, which no end token cuts. Against a loop of
+`model.generate`, and against static batches: as many prompts as there are clients in one `generate`, until the longest
+is done. Then one client: the engine alone, and with a scope decision before each answer. Some four
+minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
+
+import demo
+from benchmarks.decisions import Questions, TimedEncoder, ask_about_facts, made
+from benchmarks.memories import CANDIDATES
+from benchmarks.report import write
+from editors.model.loading import BaseModel, load_base
+from editors.serac.cross_encoder import load_scope
+from service.domain.generations import Sampling
+from service.domain.serving import Serving
+from service.domain.versions import BASE_VERSION
+from service.runtime.completions import Completion
+from service.runtime.decisions import Decisions
+from service.runtime.engine import TransformersEngine
+from service.runtime.live_memory import LiveMemory
+from service.runtime.live_state import LiveState, Question
+from service.runtime.owner import Owner
+from service.runtime.versions import LiveServing, LiveVersion
+
+CLIENTS = 32
+EDITS = 1000
+MEAN, SHORTEST, LONGEST = 32, 4, 128
+"""Tokens of an answer: drawn from an exponential distribution with this mean, within these bounds."""
+ONE_CLIENT_TOKENS = 32
+LEAST_OVER_LOOP, LEAST_OVER_STATIC, MOST_COST = 4.0, 1.5, 1.06
+"""What is required: tokens a second against the loop's and the static batches', and the edit layer's latency."""
+
+Asked = tuple[str, Sampling]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """One model's figures.
+
+    Attributes:
+        loop, static, continuous: Tokens a second.
+        first_p50, first_p99: Milliseconds from a request to its first token, with `CLIENTS` clients.
+        alone_ms, edited_ms: The median answer to one client, without and with a scope decision.
+        compared, different: Greedy answers given among others, and how many of them differ from those given alone.
+    """
+
+    model: str
+    parameters: int
+    requests: int
+    loop: float
+    static: float
+    continuous: float
+    first_p50: float
+    first_p99: float
+    alone_ms: float
+    edited_ms: float
+    compared: int
+    different: int
+
+    @property
+    def cost(self) -> float:
+        """What the edit layer multiplies the latency by."""
+        return self.edited_ms / self.alone_ms
+
+
+def main() -> None:
+    """Measure, print the table, and write docs/benchmarks/serving.md and .json."""
+    arguments = _arguments()
+    encoder = TimedEncoder()
+    questions = ask_about_facts(encoder, Random(0))
+    memory = LiveMemory(encoder, load_scope(demo.SCOPE_CLASSIFIER), candidates=CANDIDATES, threshold=None)
+    for edits in made(encoder.fingerprint, questions, EDITS):
+        memory.install(edits, revision=EDITS)
+    with tempfile.TemporaryDirectory() as scratch:
+        small = load_base(demo.BUNDLE, device="cpu")
+        large = load_base(random_model(Path(scratch) / "gpt2", GPT2Config()), device="cpu")
+        found = [
+            asyncio.run(measured(small, questions, memory, arguments.requests, arguments.compared)),
+            asyncio.run(measured(large, questions, memory, arguments.requests // 4, arguments.compared // 50)),
+        ]
+    models = [asdict(one) | {"cost": one.cost} for one in found]
+    write("serving", "Serving", render(found), {"clients": CLIENTS, "edits": EDITS, "models": models})
+
+
+def random_model(folder: Path, config: GPT2Config) -> Path:
+    """Write a random model that reads as the bundle does; the folder."""
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(demo.BUNDLE).save_pretrained(folder)
+    return folder
+
+
+async def measured(base: BaseModel, questions: Questions, memory: LiveMemory, requests: int, compared: int) -> Served:
+    """The figures of one model."""
+    _never_ending(base)
+    owners = Owner("model"), Owner("memory")
+    engine = TransformersEngine(base, owner=owners[0])
+    asked = traffic(questions, requests)
+    await together(engine, asked[:CLIENTS])  # a warm-up
+    loop = await asyncio.to_thread(one_by_one, engine, asked[: max(4, requests // 12)])
+    static = await asyncio.to_thread(in_static_batches, engine, asked)
+    answers, firsts, seconds = await together(engine, asked)
+    alone, edited = await one_client(engine, memory, owners[1], questions.prompts[EDITS:], max(3, requests // 12))
+    checked = await compare(engine, questions, compared)
+    for owner in owners:
+        owner.close()
+    return Served(
+        model=base.name,
+        parameters=sum(parameter.numel() for parameter in base.model.parameters()),
+        requests=requests,
+        loop=loop,
+        static=static,
+        continuous=_tokens(answers) / seconds,
+        first_p50=1000 * float(np.percentile(firsts, 50)),
+        first_p99=1000 * float(np.percentile(firsts, 99)),
+        alone_ms=1000 * statistics.median(alone),
+        edited_ms=1000 * statistics.median(edited),
+        compared=compared,
+        different=checked,
+    )
+
+
+def traffic(questions: Questions, requests: int) -> list[Asked]:
+    """Questions, and how long their answers are."""
+    draw = Random(0)
+    lengths = [min(LONGEST, max(SHORTEST, round(draw.expovariate(1 / MEAN)))) for _ in range(requests)]
+    return [(draw.choice(questions.prompts), Sampling(max_new_tokens=length)) for length in lengths]
+
+
+def one_by_one(engine: TransformersEngine, asked: Sequence[Asked]) -> float:
+    """Tokens a second of a loop of `model.generate`."""
+    start = time.perf_counter()
+    answers = [engine.complete(prompt, sampling) for prompt, sampling in asked]
+    return _tokens(answers) / (time.perf_counter() - start)
+
+
+def in_static_batches(engine: TransformersEngine, asked: Sequence[Asked]) -> float:
+    """Tokens a second that were asked for, of batches that end together."""
+    start = time.perf_counter()
+    for first in range(0, len(asked), CLIENTS):
+        batch = asked[first : first + CLIENTS]
+        longest = max(sampling.max_new_tokens for _, sampling in batch)
+        engine.complete_many([prompt for prompt, _ in batch], max_new_tokens=longest)
+    return sum(sampling.max_new_tokens for _, sampling in asked) / (time.perf_counter() - start)
+
+
+async def together(engine: TransformersEngine, asked: Sequence[Asked]) -> tuple[list[Completion], list[float], float]:
+    """The answers to `CLIENTS` clients, seconds to each one's first token, and to the end of all."""
+    waiting, answers, firsts = iter(asked), [], []
+
+    async def client() -> None:
+        for prompt, sampling in waiting:
+            began = time.perf_counter()
+            answer = await engine.write(prompt, sampling)
+            assert answer.first_at is not None
+            answers.append(answer)
+            firsts.append(answer.first_at - began)
+
+    start = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    return answers, firsts, time.perf_counter() - start
+
+
+async def one_client(
+    engine: TransformersEngine, memory: LiveMemory, owner: Owner, prompts: Sequence[str], requests: int
+) -> tuple[list[float], list[float]]:
+    """Seconds of each answer by the engine alone, and after a scope decision; asked in turn, each first in turn.
+
+    Raises:
+        RuntimeError: An answer depends on the decision.
+    """
+    version = LiveVersion(BASE_VERSION, engine)
+    decisions = Decisions(LiveState(memory, LiveServing(Serving(), {version.id: version})), owner)
+    sampling = Sampling(max_new_tokens=ONE_CLIENT_TOKENS)
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for number, prompt in enumerate(prompts[:requests]):
+        texts = set()
+        for decided in (False, True) if number % 2 else (True, False):
+            start = time.perf_counter()
+            if decided:
+                await decisions.decide([Question(prompt)])
+            texts.add((await engine.write(prompt, sampling)).text)
+            seconds[decided].append(time.perf_counter() - start)
+        if len(texts) > 1:
+            raise RuntimeError(f"a scope decision changed the answer to {prompt!r}: {sorted(texts)}")
+    return seconds
+
+
+async def compare(engine: TransformersEngine, questions: Questions, count: int) -> int:
+    """Of so many answers that are given among others, how many differ from those given alone."""
+    draw = Random(1)
+    asked = [(draw.choice(questions.prompts), Sampling(max_new_tokens=draw.randrange(1, 16))) for _ in range(count)]
+    given = await asyncio.gather(*(engine.write(*one) for one in asked[:CLIENTS]))
+    for first in range(CLIENTS, count, 4 * CLIENTS):
+        given += await asyncio.gather(*(engine.write(*one) for one in asked[first : first + 4 * CLIENTS]))
+    alone = await asyncio.to_thread(lambda: [engine.complete(*one) for one in asked])
+    return sum(one != other for one, other in zip(given, alone, strict=True))
+
+
+def render(found: Sequence[Served]) -> list[str]:
+    """The tables."""
+    many = (
+        f"Tokens a second with {CLIENTS} clients, answers of {MEAN} tokens on average ({SHORTEST} to {LONGEST}). "
+        f"Required: at least {LEAST_OVER_LOOP:g} times a loop of `model.generate`, and {LEAST_OVER_STATIC:g} times "
+        "static batches."
+    )
+    one_client = (
+        f"One client, {ONE_CLIENT_TOKENS} tokens: the engine alone, and with a scope decision among {EDITS:,} edits "
+        f"before each answer, to questions that no edit covers. Required: at most {MOST_COST:g} of the latency, on a "
+        "model of 125 million parameters. And greedy answers that were given among others, against `model.generate` "
+        "alone: none may differ."
+    )
+    return [
+        many,
+        "",
+        *_table(
+            "model, parameters, requests, loop, static batches, the engine, against the loop, against static batches, "
+            "first token (median ms), first token (99th percentile ms)",
+            [_many(one) for one in found],
+        ),
+        "",
+        one_client,
+        "",
+        *_table(
+            "model, alone (median ms), with the edit layer (median ms), cost, answers compared, different",
+            [_one(one) for one in found],
+        ),
+    ]
+
+
+def _many(one: Served) -> list[str]:
+    return [
+        one.model,
+        f"{one.parameters / 1e6:.0f} million",
+        str(one.requests),
+        f"{one.loop:.0f}",
+        f"{one.static:.0f}",
+        f"{one.continuous:.0f}",
+        f"{one.continuous / one.loop:.2f}",
+        f"{one.continuous / one.static:.2f}",
+        f"{one.first_p50:.0f}",
+        f"{one.first_p99:.0f}",
+    ]
+
+
+def _one(one: Served) -> list[str]:
+    figures = (f"{one.alone_ms:.1f}", f"{one.edited_ms:.1f}", f"{one.cost:.3f}")
+    return [one.model, *figures, f"{one.compared:,}", str(one.different)]
+
+
+def _table(columns: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    names = columns.split(", ")
+    return [f"| {' | '.join(cells)} |" for cells in (names, ["---"] * len(names), *rows)]
+
+
+def _never_ending(base: BaseModel) -> None:
+    """Take away the tokens that end an answer: all then do the work that was asked for."""
+    assert base.model.generation_config is not None
+    base.model.generation_config.eos_token_id = None
+
+
+def _tokens(answers: Sequence[Completion]) -> int:
+    return sum(answer.usage.completion_tokens for answer in answers)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=384, help="on the bundle; a quarter of them on the other model")
+    parser.add_argument("--compared", type=int, default=1000, help="likewise; a fiftieth of them on the other model")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Server-sent events of one answer, and callers who leave before it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
+
+import structlog
+from fastapi import Request
+from fastapi.sse import EventSourceResponse, format_sse_event
+from starlette.types import Receive, Scope, Send
+
+from service.api.problem_documents import document
+from service.errors import ErrataError, InternalError
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+
+class AnswerStream(EventSourceResponse):
+    """Events of an answer; what has not been written when the caller leaves is given up.
+
+    Args:
+        events: As `format_sse_event` writes them. An error that it raises becomes the last event, `error`, with the
+            problem document as its data.
+        close: Gives up the rest; called whatever happens.
+        request_id: For that document.
+    """
+
+    def __init__(self, events: AsyncIterator[bytes], close: Callable[[], None], request_id: str) -> None:
+        super().__init__(_until_error(events, request_id), headers={"Cache-Control": "no-cache"})
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._close()
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of `work`; None when the caller leaves before, and the work is cancelled."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _until_error(events: AsyncIterator[bytes], request_id: str) -> AsyncIterator[bytes]:
+    try:
+        async for event in events:
+            yield event
+    except ErrataError as error:
+        yield _problem(error, request_id)
+    except Exception:
+        _log.exception("a stream broke")
+        yield _problem(InternalError("Something unexpected went wrong."), request_id)
+
+
+def _problem(error: ErrataError, request_id: str) -> bytes:
+    return format_sse_event(event="error", data_str=document(error, request_id).decode("ascii"))
