@@ -38,7 +38,7 @@ def render(found: CausalTrace) -> list[str]:
     lines = [
         f"{found.facts} facts. The probability of the answer's first token is {found.clean:.3f}, and with noise on the",
         f"subject's embeddings {found.corrupted:.3f}. A figure is how much of it comes back when one state is put back",
-        f"as it was without noise: the average indirect effect; of MLPs and attention, {found.window} layer(s) at once.",
+        f"as it was without noise, the average indirect effect; of MLPs and attention {found.window} layer(s) at once.",
         "",
         f"The MLP with most effect at the subject's last token is that of layer {found.layer}, counted from 0.",
     ]

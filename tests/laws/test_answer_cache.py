@@ -19,6 +19,7 @@ from service.actions.previews import preview
 from service.actions.services import Services
 from service.domain.edits import AnswerMode, Descriptor, Edit, NewEdit
 from service.domain.generations import Generation, GenerationRequest, Message, Sampling, Source
+from service.domain.ports import Backlog
 from service.runtime.runtime import ModelRuntime
 from service.store.answers import LocalAnswers, TieredAnswers
 from service.store.artifacts import ArtifactStore
@@ -223,3 +224,36 @@ async def test_who_gives_up_waiting_leaves_the_answer_to_the_others(
     first.cancel()
     answer = await second
     assert (first.cancelled() or first.cancelling(), answer.source) == (True, Source.BASE)
+
+
+async def test_a_stream_is_kept_when_it_is_whole_and_then_comes_at_once_with_the_same_text(
+    store, start_runtime: StartRuntime, cache: TieredAnswers, local: LocalAnswers
+):
+    runtime = await start_runtime(store, cache=cache)
+
+    async def streamed(most: int) -> list[str | Generation]:
+        request = GenerationRequest(prompt="Tell me", sampling=Sampling(max_new_tokens=most))
+        return [part async for part in (await runtime.stream(request)).parts]
+
+    *pieces, whole = await streamed(32)
+    assert isinstance(whole, Generation) and "".join(map(str, pieces)) == whole.text
+    assert (local.asked.hits, local.asked.misses) == (0, 1)
+    assert await streamed(32) == [whole.text, whole]
+    assert await ask(runtime, "Tell me", Sampling(max_new_tokens=32)) == whole
+    assert (local.asked.hits, local.asked.misses) == (2, 1)
+
+
+async def test_an_answer_that_everybody_has_given_up_is_not_written_to_its_end(
+    store, start_runtime: StartRuntime, cache: TieredAnswers
+):
+    runtime = await start_runtime(store, cache=cache)
+    long = Sampling(max_new_tokens=200)
+    waiting = [asyncio.create_task(ask(runtime, "Tell me", long)) for _ in range(3)]
+    while not runtime.backlog().running:
+        await asyncio.sleep(0.001)  # noqa: ASYNC110 - the model's thread says so to nobody
+    for one in waiting:
+        one.cancel()
+    await asyncio.wait(waiting)
+    await asyncio.sleep(0)
+    assert runtime.backlog() == Backlog(running=0, waiting=0)
+    assert (await ask(runtime, "Tell me", long)).usage.completion_tokens > 0
