@@ -249,8 +249,8 @@ async def test_an_answer_that_everybody_has_given_up_is_not_written_to_its_end(
     runtime = await start_runtime(store, cache=cache)
     long = Sampling(max_new_tokens=200)
     waiting = [asyncio.create_task(ask(runtime, "Tell me", long)) for _ in range(3)]
-    while not runtime.backlog().running:
-        await asyncio.sleep(0.001)  # noqa: ASYNC110 - the model's thread says so to nobody
+    while not runtime.backlog().running:  # noqa: ASYNC110 - the thread of the model tells nobody
+        await asyncio.sleep(0.001)
     for one in waiting:
         one.cancel()
     await asyncio.wait(waiting)
