@@ -62,7 +62,8 @@ class TransformersEngine:
         self._owner = owner or Owner("model")
         self._line = line or Line()
         self._end_tokens = end_tokens(model.model)
-        self._vocabulary = int(model.model.get_input_embeddings().weight.shape[0])
+        embeddings: Any = model.model.get_input_embeddings()
+        self._vocabulary = int(embeddings.weight.shape[0])
         self._batcher = Batcher(model.model, model.tokenizer, self._owner, self._line)
 
     @property
