@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
@@ -24,6 +24,7 @@ from threading import Event
 import httpx
 from tqdm import tqdm
 
+import demo
 from benchmarks.forked import forked_server, postgresql
 from benchmarks.ledger import Ledger, Writer
 from benchmarks.report import write
@@ -35,6 +36,8 @@ LONGEST_LIFE = 0.6
 """Seconds after its first acknowledgement in which a server is killed."""
 LONGEST_OUTAGE = 0.5
 READY_SECONDS = 60
+_SETTINGS = {"ERRATA_SCOPE_CLASSIFIER": str(demo.SIMILARITY)}
+"""The classifier that starts soonest: what is kept does not depend on it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +54,7 @@ class Outcome:
         wrong: What should not be, in words.
     """
 
-    rounds: int
+    rounds: int = 0
     acknowledged: int = 0
     unacknowledged: int = 0
     kept: int = 0
@@ -70,34 +73,40 @@ def main() -> None:
 
 
 def api_killed(rounds: int, *, writers: int = WRITERS, seed: int = 0) -> Outcome:
-    """Kill the API so many times, and look after each what is there; at the end, at everything."""
-    outcome, random = Outcome(rounds=rounds), Random(seed)
+    """Kill the API so many times, and look after each what is there; at the end, at everything.
+
+    Ctrl-C ends it early, with what has been done until then.
+    """
+    outcome, random = Outcome(), Random(seed)
     ledgers = [Ledger() for _ in range(writers)]
     with postgresql() as (_, url), tempfile.TemporaryDirectory() as folder:
-        settings, killed_at = {"ERRATA_DATABASE_URL": url}, None
-        for life in tqdm(range(rounds + 1), desc="kill -9 of the API", disable=None):
-            with forked_server(Path(folder) / "data", settings) as server, server.client() as client:
-                _check(outcome, ledgers, url, client, everything=life == rounds)
-                if life == rounds:
-                    break
-                with _writing(outcome, ledgers, server.url, f"{seed}.{life}") as acknowledged:
-                    acknowledged.wait(READY_SECONDS)
-                    if killed_at is not None:
-                        outcome.seconds.append(time.monotonic() - killed_at)
-                    time.sleep(random.uniform(0, LONGEST_LIFE))
-                    server.kill()
-                    killed_at = time.monotonic()
+        settings = _SETTINGS | {"ERRATA_DATABASE_URL": url}
+        killed_at: float | None = None
+        with suppress(KeyboardInterrupt):
+            for life in tqdm(range(rounds), desc="kill -9 of the API", disable=None):
+                with forked_server(Path(folder) / "data", settings) as server, server.client() as client:
+                    _check(outcome, ledgers, url, client, everything=False)
+                    with _writing(outcome, ledgers, server.url, f"{seed}.{life}") as acknowledged:
+                        acknowledged.wait(READY_SECONDS)
+                        if killed_at is not None:
+                            outcome.seconds.append(time.monotonic() - killed_at)
+                        time.sleep(random.uniform(0, LONGEST_LIFE))
+                        server.kill()
+                        killed_at = time.monotonic()
+                outcome.rounds += 1
+        with forked_server(Path(folder) / "data", settings) as server, server.client() as client:
+            _check(outcome, ledgers, url, client, everything=True)
     return outcome
 
 
 def postgresql_restarted(rounds: int, *, writers: int = WRITERS, seed: int = 0) -> Outcome:
     """Stop and start PostgreSQL so many times under one API, and look afterwards what is there."""
-    outcome, random = Outcome(rounds=rounds), Random(seed)
+    outcome, random = Outcome(), Random(seed)
     ledgers = [Ledger() for _ in range(writers)]
     with (
         postgresql() as (cluster, url),
         tempfile.TemporaryDirectory() as folder,
-        forked_server(Path(folder) / "data", {"ERRATA_DATABASE_URL": url}) as server,
+        forked_server(Path(folder) / "data", _SETTINGS | {"ERRATA_DATABASE_URL": url}) as server,
         server.client() as client,
     ):
         with _writing(outcome, ledgers, server.url, str(seed)) as acknowledged:
@@ -112,6 +121,7 @@ def postgresql_restarted(rounds: int, *, writers: int = WRITERS, seed: int = 0) 
                 if not acknowledged.wait(READY_SECONDS):
                     outcome.wrong.append("no write was acknowledged after the restart")
                 outcome.seconds.append(time.monotonic() - stopped)
+                outcome.rounds += 1
         if server.process.exitcode is not None:
             outcome.wrong.append(f"the API ended with {server.process.exitcode}")
         _wait_until_ready(client)

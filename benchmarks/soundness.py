@@ -41,6 +41,9 @@ _HALVES = {
         WHERE old.superseded_by IS DISTINCT FROM new.id OR old.state <> 'retracted'""",
     "a gap in the revisions": "SELECT count(*)::text FROM changes HAVING count(*) <> coalesce(max(revision), 0)",
 }
+_LOG = (
+    "SELECT subject_id, array_agg(revision ORDER BY revision) FROM changes WHERE kind LIKE 'edit.%' GROUP BY subject_id"
+)
 _FACES = """
 SELECT tags[1], array_agg('e' || id), array_agg(state), array_agg(descriptor ->> 'target') FROM edits GROUP BY tags[1]
 """
@@ -54,10 +57,22 @@ def faces(url: str) -> tuple[Write, dict[str, str], list[str]]:
     with psycopg.connect(conninfo(url)) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (WRITE_LOCK,))
         rows = connection.execute(_FACES).fetchall()
-        wrong = [f"{name}: {subject}" for name, query in _HALVES.items() for (subject,) in connection.execute(query)]
+        wrong = _halves(connection)
     wrong += [f"{tag} is there {len(ids)} times" for tag, ids, _, _ in rows if len(ids) != 1]
     seen = {tag: (states[0], targets[0]) for tag, _, states, targets in rows}
     return seen, {tag: ids[0] for tag, ids, _, _ in rows}, wrong
+
+
+def halves(url: str) -> list[str]:
+    """What is half there in a database, in words."""
+    with psycopg.connect(conninfo(url)) as connection:
+        return _halves(connection)
+
+
+def log(url: str) -> dict[str, list[int]]:
+    """The revisions of each edit, by its id."""
+    with psycopg.connect(conninfo(url)) as connection:
+        return dict(connection.execute(_LOG).fetchall())
 
 
 def disagreements(client: httpx.Client) -> list[str]:
@@ -88,3 +103,7 @@ def unanswered(client: httpx.Client, prompts: Mapping[str, str], seen: Write, id
             if (match["edit_id"] == ids[tag]) != (seen[tag][0] == "active"):
                 wrong.append(f"{ids[tag]} is {seen[tag][0]} and {match['edit_id']} answers its prompt")
     return wrong
+
+
+def _halves(connection: psycopg.Connection) -> list[str]:
+    return [f"{name}: {subject}" for name, query in _HALVES.items() for (subject,) in connection.execute(query)]
