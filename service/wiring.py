@@ -36,6 +36,7 @@ from service.store.answers import open_answers
 from service.store.artifacts import ArtifactStore
 from service.store.embedded import EmbeddedPostgres
 from service.store.jobs import BAKE, EVALUATE, Job, work
+from service.store.listener import listen
 from service.store.migrate import migrate
 from service.store.store import PostgresStore
 
@@ -80,9 +81,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             baker = ModelBaker(base, suites=SUITES, assets=_assets(settings))
             stack.callback(baker.close)
             services = Services(store, runtime, baker, artifacts, keyring, cache)
+            heard = asyncio.Event()
             working = [work(url, jobs(services))] if settings.jobs else []
             async with _beside(
-                follow(runtime),
+                listen(url, heard),
+                follow(runtime, heard),
                 keep_current(keyring, store),
                 save_regularly(runtime.save),
                 checkpoints.audit(services),
