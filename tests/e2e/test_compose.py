@@ -272,9 +272,7 @@ def lookups(client: httpx.Client, tier: str, outcome: str) -> float:
 def test_a_replica_finds_what_the_other_wrote_and_answers_without_redis_all_the_same(up: Compose, ask):
     deadline, number = time.monotonic() + SECONDS, 0
     hits = lookups(ask["api-2"], "redis", "hit")
-    while (
-        lookups(ask["api-2"], "redis", "hit") == hits
-    ):  # a Redis that is slow, as the machine may be, is not waited for
+    while lookups(ask["api-2"], "redis", "hit") == hits:  # a slow Redis is not waited for
         assert time.monotonic() < deadline
         number += 1
         question = {"prompt": f"How tall is giraffe {number}?", "max_new_tokens": 8}
