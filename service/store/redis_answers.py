@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 T = TypeVar("T")
-REDIS_SECONDS = 0.1
+REDIS_SECONDS = 0.25
 """Longest wait for Redis, which is asked before an answer is written."""
 SECONDS_WITHOUT_REDIS = 5.0
 """How long it is left alone when it did not answer."""
