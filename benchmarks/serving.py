@@ -3,7 +3,8 @@
 On the bundle, and on a random model of GPT-2 small's shape. Clients ask again as soon as they are answered; answers
 have lengths as traffic has them, many short ones and a few long ones, which no end token cuts. Against a loop of
 `model.generate`, and against static batches: as many prompts as there are clients in one `generate`, until the longest
-is done. Then one client: the engine alone, and with a scope decision before each answer. Some four minutes on two cores.
+is done. Then one client: the engine alone, and with a scope decision before each answer. Some four
+minutes on two cores.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ async def preview(services: Services, new: NewEdit, probes: tuple[str, ...], sam
         EditTooLong: It does not fit in the model's context.
         EditNotFound: The edit to supersede is not there.
         PromptTooLong: A probe and its answer do not fit in the context.
+        QueueFull: As many requests wait for the model as may.
+        EngineFailed: The model failed; it is being brought back.
     """
     embeddings = await services.runtime.prepare(new.descriptor)
     async with services.store.reading() as reading:

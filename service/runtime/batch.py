@@ -59,7 +59,10 @@ def draw_of(sampling: Sampling, seed: int) -> Draw | None:
 
     def draw(logits: Tensor) -> int:
         scores = logits.float().cpu()
-        scores = (scores - scores.max()) / sampling.temperature
+        likeliest = int(scores.argmax())
+        if not scores[likeliest].isfinite():  # overflown: there is nothing to draw from, and the others must go on
+            return likeliest
+        scores = (scores - scores[likeliest]) / sampling.temperature
         if nucleus is not None:
             scores = nucleus(torch.empty(0), scores[None])[0]
         return int(torch.multinomial(scores.softmax(-1), 1, generator=random))

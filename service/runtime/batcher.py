@@ -41,8 +41,7 @@ class Request(Continuation):
         text: What it says so far; None where it is only decoded at the end.
         piecewise: Whether each piece is told as it comes.
         tell: Told of pieces, then of the whole, or of what went wrong; on the model's thread.
-        place: In the line.
-        gone: Whether nobody waits any more.
+        place: In the line, which says whether anybody still waits.
         first_at: When its first token was there.
     """
 
@@ -50,7 +49,6 @@ class Request(Continuation):
     piecewise: bool
     tell: Callable[[str | Completion | ErrataError], None]
     place: Place
-    gone: bool = False
     first_at: float | None = None
 
 
@@ -109,7 +107,7 @@ class Batcher:
 
     def _let_go(self) -> None:
         """Those for whom nobody waits."""
-        for request in [request for request in self._batch.running if request.gone]:
+        for request in [request for request in self._batch.running if request.place.gone]:
             self._batch.leave(request)
 
     def _read(self) -> None:
@@ -134,10 +132,10 @@ class Batcher:
             first, count = self._waiting[0], len(self._batch.running) + len(together)
             longest = max(longest, first.room)
             full = count >= self._line.running or (count + 1) * longest > TOKENS_AT_ONCE
-            if count and full and not first.gone:
+            if count and full and not first.place.gone:
                 break
             self._waiting.popleft()
-            if not first.gone:
+            if not first.place.gone:
                 together.append(first)
         return together
 

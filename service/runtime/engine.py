@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from editors.model.generation import answers_in, continue_greedily, end_tokens
 from editors.model.loading import BaseModel
 from service.domain.generations import FinishReason, Message, Sampling, Usage
-from service.errors import ErrataError, NoChatTemplate, PromptTooLong
+from service.errors import ErrataError, InternalError, NoChatTemplate, PromptTooLong
 from service.runtime.batch import draw_of
 from service.runtime.batcher import Batcher, Request
 from service.runtime.completions import AtOnce, Completion, Pieces, Prompt
@@ -62,6 +62,8 @@ class TransformersEngine:
         self._owner = owner or Owner("model")
         self._line = line or Line()
         self._end_tokens = end_tokens(model.model)
+        embeddings: Any = model.model.get_input_embeddings()
+        self._vocabulary = int(embeddings.weight.shape[0])
         self._batcher = Batcher(model.model, model.tokenizer, self._owner, self._line)
 
     @property
@@ -71,10 +73,10 @@ class TransformersEngine:
 
     async def write(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Answer a prompt; see `Engine`."""
-        if self.model.model.config.is_encoder_decoder:
-            return await self._owner.run(self._alone, prompt, sampling)
         answer = _Answer(self._line)
         try:
+            if self.model.model.config.is_encoder_decoder:
+                return await self._owner.run(self._alone, prompt, sampling)
             await self._owner.run(self._begin, prompt, sampling, answer, piecewise=False)
             return await answer.whole()
         finally:
@@ -148,9 +150,11 @@ class TransformersEngine:
         text, rendered = self._text_of(prompt)
         ids = list(self.model.tokenizer(text, add_special_tokens=not rendered)["input_ids"])
         ids = ids or [self.model.tokenizer.bos_token_id or 0]  # a text of nothing, to its normaliser
+        if max(ids) >= self._vocabulary:  # it would fail in the batch, and take the others along
+            raise InternalError(f"The tokenizer of {self.model.name} has tokens that the model has not.")
         self._refuse_overflow(len(ids), sampling.max_new_tokens)
         needs_text = piecewise or bool(sampling.stop)
-        answer.request = Request(
+        request = Request(
             ids=ids,
             most=sampling.max_new_tokens,
             draw=draw_of(sampling, _seed(sampling)),
@@ -159,7 +163,7 @@ class TransformersEngine:
             tell=answer.tell,
             place=answer.place,
         )
-        self._batcher.add(answer.request)
+        self._batcher.add(request)
 
     def _text_of(self, prompt: Prompt) -> tuple[str, bool]:
         """The text to continue, and whether its special tokens are in place."""
@@ -219,7 +223,6 @@ class _Answer:
         self._loop = asyncio.get_running_loop()
         self._news: asyncio.Queue[str | Completion | ErrataError] = asyncio.Queue()
         self.place: Place = line.enter()
-        self.request: Request | None = None
 
     def tell(self, news: str | Completion | ErrataError) -> None:
         """Take news of it, from the model's thread."""
@@ -249,9 +252,8 @@ class _Answer:
 
     def close(self) -> None:
         """Give up what has not been written yet."""
+        self.place.gone = True
         self._line.leave(self.place)
-        if self.request is not None:
-            self.request.gone = True
 
     def _take(self, news: str | Completion | ErrataError) -> None:
         if not isinstance(news, str):

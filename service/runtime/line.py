@@ -14,10 +14,11 @@ class Place:
 
     Attributes:
         begun: Whether the model is at it; it waits until then.
+        gone: Whether nobody waits for it any more.
     """
 
     def __init__(self) -> None:
-        self.begun = False
+        self.begun = self.gone = False
 
 
 class Line:

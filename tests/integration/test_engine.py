@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -188,9 +189,13 @@ async def test_who_leaves_takes_the_request_along_and_leaves_the_others_alone(en
 async def test_one_more_than_may_wait_is_refused_and_the_others_are_answered(lively_base, owner):
     line = Line(running=2, waiting=5)
     engine = TransformersEngine(lively_base, owner=owner, line=line)
-    results = await asyncio.gather(
-        *(engine.write("Who is", Sampling(max_new_tokens=4)) for _ in range(20)), return_exceptions=True
-    )
+    busy = threading.Event()
+    holding = asyncio.create_task(owner.run(busy.wait))
+    asking = [asyncio.create_task(engine.write("Who is", Sampling(max_new_tokens=4))) for _ in range(20)]
+    await until(lambda: sum(task.done() for task in asking) == 15)
+    busy.set()
+    results = await asyncio.gather(*asking, return_exceptions=True)
+    await holding
     refused = [result for result in results if isinstance(result, QueueFull)]
     assert len(refused) == 15
     assert refused[0].extra == {"waiting": 5}

@@ -39,6 +39,22 @@ async def test_a_greedy_answer_is_the_models_own(store, start_runtime: StartRunt
     assert generation.usage.completion_tokens == len(output)
 
 
+async def test_a_stream_says_piece_by_piece_what_generate_says(store, start_runtime: StartRuntime):
+    runtime = await start_runtime(store)
+    await post(store, runtime, UK)
+    read = replace(UK, prompt="What is the capital of France?", target="Lyon", answer=AnswerMode.COUNTERFACTUAL)
+    await post(store, runtime, read)
+    for prompt in (UK.prompt, read.prompt, "Tell me more"):
+        for stripped in (True, False):
+            request = asking(prompt, sampling=Sampling(max_new_tokens=20), stripped=stripped)
+            expected = await runtime.generate(request)
+            stream = await runtime.stream(request)
+            *pieces, whole = [part async for part in stream.parts]
+            assert ("".join(pieces), whole) == (expected.text, expected)
+            assert (stream.head.edit_id, stream.head.version) == (expected.edit_id, expected.version)
+            assert (expected.text == expected.text.strip()) or not stripped
+
+
 async def test_the_same_seed_gives_the_same_sample_whatever_ran_between(store, start_runtime: StartRuntime):
     runtime = await start_runtime(store)
     sampled = Sampling(max_new_tokens=12, temperature=1.5, seed=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -125,3 +126,17 @@ async def test_an_error_of_the_database_shows_no_prompt(add):
     with pytest.raises(DataError) as caught:
         await add("a secret\0")
     assert "secret" not in str(caught.value)
+
+
+async def test_the_time_to_the_first_token_is_measured_where_a_model_wrote(client, services, monkeypatch):
+    await client.post("/generate", json={"prompt": "a verbatim edit has no first token"})
+    generate = services.runtime.generate
+
+    async def timed(request):
+        return replace(await generate(request), first_seconds=0.25)
+
+    monkeypatch.setattr(services.runtime, "generate", timed)
+    await client.post("/generate", json={"prompt": "one two"})
+    found = await measured(client)
+    assert found["errata:time_to_first_token_seconds_count",] == 1
+    assert found["errata:time_to_first_token_seconds_sum",] == 0.25

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -281,3 +282,13 @@ async def test_info_says_what_is_served(client, post):
     await post(**QA)
     info = (await client.get("/info")).json()
     assert (info["model"], info["version"], info["revision"], info["edits"]) == ("exact", "v0", 1, 1)
+
+
+async def test_a_model_that_failed_is_not_ready_until_it_answers_again(client, services, monkeypatch):
+    info = services.runtime.info
+    with monkeypatch.context() as failed:
+        failed.setattr(services.runtime, "info", lambda: replace(info(), failure="The model failed: RuntimeError."))
+        checks = assert_problem(await client.get("/readyz"), 503, "not-ready")["checks"]
+        assert checks["model"] == "The model failed: RuntimeError."
+        assert (await client.get("/info")).json()["failure"] == "The model failed: RuntimeError."
+    assert (await client.get("/readyz")).status_code == 200

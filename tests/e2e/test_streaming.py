@@ -1,0 +1,81 @@
+"""Callers who stream, dawdle and leave, on a real connection."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from urllib.parse import urlsplit
+
+import httpx
+
+from benchmarks.running import RunningServer
+
+LONG = {"prompt": "Who is the prime minister of the UK?", "max_new_tokens": 200, "temperature": 2, "seed": 1}
+
+
+def running(client: httpx.Client) -> float:
+    page = client.get("/metrics").text
+    found = re.search(r"^errata:num_requests_running (\S+)$", page, re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+def connected(server: RunningServer, body: dict[str, object]) -> socket.socket:
+    """A connection on which a question has been sent and nothing has been read."""
+    address = urlsplit(server.url)
+    assert address.hostname is not None and address.port is not None
+    connection = socket.create_connection((address.hostname, address.port), timeout=120)
+    content = json.dumps(body).encode()
+    head = (
+        f"POST /generate HTTP/1.1\r\nHost: errata\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    )
+    connection.sendall(f"{head}Content-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode() + content)
+    return connection
+
+
+def until_idle(client: httpx.Client) -> None:
+    deadline = time.monotonic() + 120
+    while running(client):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_streamed_answer_is_the_unstreamed_one(client: httpx.Client):
+    expected = client.post("/generate", json=LONG).json()
+    pieces, end = [], None
+    with client.stream("POST", "/generate", json=LONG | {"stream": True}) as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        kind = ""
+        for line in response.iter_lines():
+            name, _, value = line.partition(": ")
+            if name == "event":
+                kind = value
+            elif name == "data" and kind == "text":
+                pieces.append(json.loads(value)["text"])
+            elif name == "data":
+                end = json.loads(value)
+    assert len(pieces) > 1
+    assert "".join(pieces) == expected["text"]
+    assert end == expected
+
+
+def test_a_caller_who_reads_byte_by_byte_holds_nobody_up(server: RunningServer, client: httpx.Client):
+    with connected(server, LONG | {"stream": True}) as slow:
+        read = [slow.recv(1) for _ in range(20)]
+        for _ in range(3):
+            assert client.post("/generate", json=LONG).status_code == 200
+            read.append(slow.recv(1))
+        while byte := slow.recv(4096):
+            read.append(byte)
+    assert b"event: end" in b"".join(read)
+
+
+def test_a_caller_who_leaves_takes_the_request_along(server: RunningServer, client: httpx.Client):
+    for stream in (False, True):
+        gone = [connected(server, LONG | {"stream": stream}) for _ in range(8)]
+        for connection in gone:
+            connection.close()
+        assert client.post("/generate", json=LONG).status_code == 200
+        until_idle(client)
