@@ -103,6 +103,7 @@ class OpenAIBody(Body):
             top_p=1.0 if self.top_p is None else self.top_p,
             stop=tuple(self.stop or ()),
             seed=self.seed,
+            fitted=max_tokens is None,
         )
 
 
