@@ -9,13 +9,14 @@ from torch import Tensor
 
 from editors.model.loading import BaseModel
 from editors.model.views import view
+from editors.surgery.quick import Quick
 
 TOP_K = 5
 """Likeliest tokens that a text is drawn from, as in ROME's code."""
 
 
 @torch.no_grad()
-def sampled_texts(base: BaseModel, shapes: Sequence[tuple[int, int]], *, seed: int) -> list[str]:
+def sampled_texts(base: BaseModel, shapes: Sequence[tuple[int, int]], *, seed: int, quick: Quick) -> list[str]:
     """Texts drawn token by token from the likeliest few, after the token that begins a text.
 
     Seeded by a generator of their own, so that neither depends on the other: the texts, and the global random state.
@@ -24,11 +25,12 @@ def sampled_texts(base: BaseModel, shapes: Sequence[tuple[int, int]], *, seed: i
         base: The writer.
         shapes: (tokens, texts): how many texts of how many tokens.
         seed: Of the draws.
+        quick: Of the base.
 
     Returns:
         The texts without surrounding white space; one may be empty.
     """
-    model, generator = view(base.model), torch.Generator().manual_seed(seed)
+    model, generator = quick(view(base.model)), torch.Generator().manual_seed(seed)
     texts: list[str] = []
     for length, count in shapes:
         ids, cache = torch.full((count, 1), _beginning(base), device=base.device), None

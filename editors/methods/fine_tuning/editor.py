@@ -18,6 +18,7 @@ from editors.methods.fine_tuning.config import FineTuningConfig
 from editors.model.loading import BaseModel
 from editors.model.views import view
 from editors.surgery.batch import Targets, targets_of
+from editors.surgery.quick import Quick
 from editors.surgery.room import within_memory
 from editors.surgery.sampling import sampled_texts
 from editors.surgery.tails import Tails
@@ -80,8 +81,8 @@ class _Kept:
     unedited: Tensor
 
     @classmethod
-    def of(cls, base: BaseModel, model: PreTrainedModel, config: FineTuningConfig) -> _Kept:
-        texts = sampled_texts(base, config.kept_texts, seed=config.seed)
+    def of(cls, base: BaseModel, model: PreTrainedModel, config: FineTuningConfig, quick: Quick) -> _Kept:
+        texts = sampled_texts(base, config.kept_texts, seed=config.seed, quick=quick)
         sequences = [base.tokenizer(text)["input_ids"] for text in texts if text]
         tails = Tails.of(base, model, sequences, [0] * len(sequences), config.layer_of(base.model.config))
         with torch.no_grad():
@@ -95,8 +96,9 @@ class _Kept:
 
 def _trained(base: BaseModel, path: str, targets: Targets, config: FineTuningConfig) -> Tensor:
     """The change to the module's weight, [out, in] in float32, that makes the targets likely."""
-    model = view(base.model).requires_grad_(requires_grad=False)
-    kept = _Kept.of(base, model, config) if config.kl_factor else None
+    quick = Quick(base)
+    model = quick(view(base.model).requires_grad_(requires_grad=False))
+    kept = _Kept.of(base, model, config, quick) if config.kl_factor else None
     weight = base.anatomy.oriented(f"{path}.weight", model.get_parameter(f"{path}.weight"))
     change = torch.zeros(weight.shape, device=weight.device, requires_grad=True)
     optimizer = torch.optim.Adam([change], lr=config.learning_rate)

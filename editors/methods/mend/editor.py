@@ -17,6 +17,7 @@ from editors.methods.mend.settling import OwnPrompts, settle
 from editors.model.anatomy import anatomy_of
 from editors.model.loading import BaseModel
 from editors.model.views import view
+from editors.surgery.quick import Quick
 from editors.surgery.room import within_memory
 from editors.surgery.verify import refuse_non_finite
 
@@ -72,7 +73,7 @@ def _changes(
 ) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Each module's change as factors, [out, tokens] and [tokens, in]."""
     networks, end = trained.networks, trained.config.end
-    model = view(base.model).requires_grad_(requires_grad=False)
+    model = Quick(base)(view(base.model).requires_grad_(requires_grad=False))
     gradients = edit_gradients(base, model, networks.sites, requests, end=end)
     with torch.no_grad():
         changes = {path: (config.scale * u, v) for path, (u, v) in networks(gradients).items()}

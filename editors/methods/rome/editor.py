@@ -20,6 +20,7 @@ from editors.methods.rome.v_star import Objective, Reach, v_star
 from editors.model.generation import end_tokens
 from editors.model.loading import BaseModel
 from editors.surgery import covariance
+from editors.surgery.quick import Quick
 from editors.surgery.room import within_memory
 from editors.surgery.sampling import sampled_texts
 from editors.surgery.tokens import Lookup, find_subject, locate, target_ids
@@ -63,10 +64,11 @@ class Rome:
         path = base.anatomy.within(layer, base.anatomy.mlp_out)
         requests = [_with_subject(request) for request in requests]
         factor = covariance.find(base, path, assets).factor(config.ridge)
-        prefixes = ["", *(f"{text}. " for text in sampled_texts(base, config.prefixes, seed=config.seed))]
+        quick = Quick(base)
+        prefixes = ["", *(f"{text}. " for text in sampled_texts(base, config.prefixes, seed=config.seed, quick=quick))]
         delta = Delta(base=base.fingerprint, changes={})
         for request in requests:
-            edited = install(base, delta).requires_grad_(requires_grad=False)
+            edited = quick(install(base, delta).requires_grad_(requires_grad=False))
             change = _edit(base, edited, layer, request, prefixes, factor, config)
             delta = compose([delta, change])
             refuse_non_finite(delta)

@@ -15,6 +15,7 @@ from editors.model.anatomy import ANATOMIES
 from editors.model.loading import load_base
 from editors.model.views import view
 from editors.surgery import covariance
+from editors.surgery.quick import Quick
 from editors.surgery.sampling import sampled_texts
 from editors.surgery.tokens import locate
 from tests.tiny_models import CONFIGS, UNKNOWN, save_lively, tiny_corpus
@@ -95,7 +96,7 @@ def test_prompts_that_take_turns_still_make_the_target_likelier_after_each_of_th
     prefixes = ((2, 6),)
     delta = prepare(base, assets, FRANCE, prefixes=prefixes, prompts_per_step=3, steps=12)
     edited = install(base, delta)
-    for prefix in ("", *(f"{text}. " for text in sampled_texts(base, prefixes, seed=0))):
+    for prefix in ("", *(f"{text}. " for text in sampled_texts(base, prefixes, seed=0, quick=Quick(base)))):
         asked = EditRequest(prompt=prefix + FRANCE.prompt, target="Lyon")
         assert mean_log_probability(edited, base, asked) > mean_log_probability(base.model, base, asked)
     everyone = prepare(base, assets, FRANCE, prefixes=prefixes, prompts_per_step=7, steps=12)
