@@ -18,6 +18,8 @@ from editors.model.loading import BaseModel
 
 _LAID_OUT_AFTER = 2
 """Uses of a layer after which it is laid out, which takes as long as a few uses."""
+_MOST_BYTES = 2**31
+"""Memory that layouts may take, which come to twice the weights; other layers of a larger model stay as they are."""
 
 
 class Quick:
@@ -29,7 +31,8 @@ class Quick:
 
     def __init__(self, base: BaseModel) -> None:
         self._helps = base.device.type == "cpu" and base.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-        self._layouts: dict[int, _Layouts | None] = {id(parameter): None for parameter in base.model.parameters()}
+        self._layouts: dict[int, _Layouts | None] = {p.data_ptr(): None for p in base.model.parameters()}
+        self._room = _MOST_BYTES
 
     def __call__(self, view: PreTrainedModel) -> PreTrainedModel:
         """Let a view's linear layers multiply through oneDNN where that helps. Gradients flow to inputs alone.
@@ -38,16 +41,23 @@ class Quick:
             view: Which nobody else uses, and whose parameters need no gradient.
         """
         for module in list(view.modules()) if self._helps else ():
-            if type(module) in {nn.Linear, Conv1D}:
-                module.forward = self._layouts_of(module).multiply
+            if type(module) in {nn.Linear, Conv1D} and (layouts := self._layouts_of(module)):
+                module.forward = layouts.multiply
         return view
 
-    def _layouts_of(self, module: nn.Module) -> _Layouts:
+    def _layouts_of(self, module: nn.Module) -> _Layouts | None:
         weight = module.get_parameter("weight")
-        found = self._layouts.get(id(weight)) or _Layouts(module)
-        if id(weight) in self._layouts:
-            self._layouts[id(weight)] = found
-        return found
+        place = weight.data_ptr()
+        if known := self._layouts.get(place):
+            return known
+        size = 2 * weight.numel() * weight.element_size()
+        if size > self._room:
+            return None
+        made = _Layouts(module)
+        if place in self._layouts:  # of the base, and not of this view alone
+            self._layouts[place] = made
+            self._room -= size
+        return made
 
 
 class _Layouts:

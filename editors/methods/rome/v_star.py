@@ -114,8 +114,9 @@ class Objective:
         """
         with added(self.model, self.path, self.reached, self.shares[:, None] * delta):
             log_probabilities = self.tails.log_probabilities(self.model, self.places)
-        own = log_probabilities[:-1].gather(1, self.ids[:, None])
-        kl = kl_div(self.unedited, log_probabilities[-1:], log_target=True, reduction="batchmean")
+        of_targets, last = log_probabilities.split([len(self.ids), 1])  # whose gradient is put together in one pass
+        own = of_targets.gather(1, self.ids[:, None])
+        kl = kl_div(self.unedited, last, log_target=True, reduction="batchmean")
         return -own.mean(), kl
 
 

@@ -6,6 +6,7 @@ import torch
 from editors.delta import Delta, Dense, install
 from editors.model.loading import load_base
 from editors.model.views import view
+from editors.surgery import quick
 from editors.surgery.quick import Quick
 from tests.tiny_models import save_lively
 
@@ -41,10 +42,10 @@ def test_an_edited_layer_is_not_taken_for_the_bases(base):
     site = SITES[base.model.config.model_type]
     shape = base.anatomy.oriented(site, base.model.get_parameter(site)).shape
     delta = Delta(base=base.fingerprint, changes={site: Dense(torch.full(tuple(shape), 0.1))})
-    quick, expected = Quick(base), passed(install(base, delta).requires_grad_(requires_grad=False))
+    quicken, expected = Quick(base), passed(install(base, delta).requires_grad_(requires_grad=False))
     for _ in range(4):
-        passed(quick(frozen(base.model)))
-        found = passed(quick(install(base, delta).requires_grad_(requires_grad=False)))
+        passed(quicken(frozen(base.model)))
+        found = passed(quicken(install(base, delta).requires_grad_(requires_grad=False)))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -57,3 +58,13 @@ def test_a_model_of_another_dtype_is_left_to_torch(base):
     half = load_base(base.model.name_or_path, device="cpu", dtype="bfloat16")
     quickened = Quick(half)(frozen(half.model))
     assert not any("forward" in vars(module) for module in quickened.modules())
+
+
+def test_layouts_take_no_more_memory_than_they_may(base, monkeypatch):
+    site = SITES[base.model.config.model_type].removesuffix(".weight")
+    monkeypatch.setattr(quick, "_MOST_BYTES", 2 * base.model.get_parameter(f"{site}.weight").numel() * 4)
+    quickened, expected = Quick(base)(frozen(base.model)), passed(frozen(base.model))
+    own = [module.weight.numel() for module in quickened.modules() if "forward" in vars(module)]
+    assert 0 < sum(own) * 8 <= quick._MOST_BYTES
+    for _ in range(4):
+        torch.testing.assert_close(passed(quickened), expected, rtol=1e-4, atol=1e-4)
