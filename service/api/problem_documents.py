@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.errors import ErrataError, FieldError, InternalError
 
 MEDIA_TYPE = "application/problem+json"
-_RETRY_AFTER_SECONDS = "1"
 
 
 class FieldProblem(BaseModel):
@@ -46,7 +45,7 @@ class ProblemResponse(Response):
     def __init__(self, error: ErrataError, request_id: str, headers: Mapping[str, str] | None = None) -> None:
         sent = dict(headers or {})
         if error.retryable:
-            sent.setdefault("Retry-After", _RETRY_AFTER_SECONDS)
+            sent.setdefault("Retry-After", str(error.retry_after))
         super().__init__(document(error, request_id), status_code=error.status, headers=sent)
 
 

@@ -33,7 +33,7 @@ class Base:
 
     Attributes:
         name: Its Hugging Face id, or the name of its folder.
-        fingerprint: SHA-256 over its config and tensors, in hex.
+        fingerprint: SHA-256 over its config and tensors, in hex; empty where they are elsewhere.
     """
 
     name: str

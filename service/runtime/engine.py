@@ -27,6 +27,15 @@ from service.runtime.text import Text
 class Engine(Protocol):
     """Answers prompts, each as if it were alone: greedily when the temperature is 0, else by its seed."""
 
+    @property
+    def problem(self) -> str | None:
+        """Why it does not answer now; None when it does."""
+        ...
+
+    async def warm_up(self) -> None:
+        """Make the first answer as quick as any."""
+        ...
+
     async def write(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Answer a prompt. A caller that is cancelled takes its request with it.
 
@@ -70,6 +79,10 @@ class TransformersEngine:
     def problem(self) -> str | None:
         """Why it does not answer now; None when it does."""
         return self._batcher.problem
+
+    async def warm_up(self) -> None:
+        """Answer a first prompt."""
+        await self.write("warm up", Sampling(max_new_tokens=2))
 
     async def write(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Answer a prompt; see `Engine`."""
