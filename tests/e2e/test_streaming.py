@@ -74,7 +74,7 @@ def test_a_caller_who_reads_byte_by_byte_holds_nobody_up(server: RunningServer, 
 
 def test_a_caller_who_leaves_takes_the_request_along(server: RunningServer, client: httpx.Client):
     for stream in (False, True):
-        gone = [connected(server, LONG | {"stream": stream}) for _ in range(8)]
+        gone = [connected(server, LONG | {"stream": stream, "seed": seed}) for seed in range(16)]
         until(lambda: running(client) > 0)
         for connection in gone:
             connection.close()
