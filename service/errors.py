@@ -536,3 +536,14 @@ class StartupError(ErrataError):
 
     slug, title = "cannot-start", "Errata cannot start"
     exit_code: ClassVar[int] = 1
+
+
+UPSTREAM = (
+    UpstreamBusy,
+    UpstreamDeclined,
+    UpstreamUnavailable,
+    UpstreamTimeout,
+    UpstreamRefused,
+    UpstreamInvalid,
+)
+"""What can be met wherever the base is asked, when it is elsewhere."""

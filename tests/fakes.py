@@ -6,7 +6,7 @@ import re
 import struct
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, closing, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 
 import httpx
@@ -139,6 +139,8 @@ class ExactRuntime:
         return tuple(self._match(prompt, self._serving.active) for prompt in prompts)
 
     async def generate(self, request: GenerationRequest) -> Generation:
+        if request.prompt is None and len(request.messages) == 1 and request.messages[0].role == "user":
+            request = replace(request, prompt=request.messages[0].content, messages=())
         if request.prompt is None:
             raise NoChatTemplate("The base model has no chat template.")
         version = self._serving.version_for(request.key) if request.version == "active" else request.version
@@ -146,8 +148,9 @@ class ExactRuntime:
         if request.min_revision is not None and request.min_revision > self._revision:
             raise NotCaughtUp(f"This replica is at revision {self._revision}.")
         words = request.prompt.split()
-        if len(words) + request.sampling.max_new_tokens > self.context_length:
-            raise PromptTooLong(f"{len(words)} + {request.sampling.max_new_tokens} tokens are over the limit.")
+        least = 1 if request.sampling.fitted else request.sampling.max_new_tokens
+        if len(words) + least > self.context_length:
+            raise PromptTooLong(f"{len(words)} + {least} tokens are over the limit.")
         match = self._match(request.prompt, version) if request.edits else None
         edit = next((edit for edit in self._edits if match and edit.id == match.edit_id), None)
         said = edit.descriptor.target.split() if edit else words[::-1]

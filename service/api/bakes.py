@@ -34,6 +34,7 @@ from service.errors import (
     StoreUnavailable,
     UnknownMethod,
     UnsupportedMediaType,
+    WeightsElsewhere,
 )
 
 router = APIRouter(route_class=JsonRoute, tags=["bakes"])
@@ -75,6 +76,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         PromptTooLong,
         StoreUnavailable,
         ShuttingDown,
+        WeightsElsewhere,
     ),
 )
 @needs(KeyScope.BAKE)

@@ -41,6 +41,7 @@ from service.errors import (
     UnsupportedMediaType,
     VersionActive,
     VersionNotFound,
+    WeightsElsewhere,
 )
 
 router = APIRouter(route_class=JsonRoute, tags=["checkpoints"])
@@ -50,6 +51,7 @@ VersionId = Annotated[str, Path(description="Such as v3.")]
 _MOVING = (
     MalformedJson,
     BaseMismatch,
+    WeightsElsewhere,
     UnsupportedMediaType,
     Invalid,
     StoreUnavailable,
@@ -140,6 +142,7 @@ def _served(serving: Serving) -> Answer:
     | problem_responses(
         VersionNotFound,
         BaseMismatch,
+        WeightsElsewhere,
         Invalid,
         NothingToExport,
         StoreUnavailable,

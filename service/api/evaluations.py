@@ -20,6 +20,7 @@ from service.domain.evaluations import Evaluation, EvaluationState
 from service.domain.keys import KeyScope
 from service.domain.receipts import Answer
 from service.errors import (
+    UPSTREAM,
     EditNotFound,
     EditTooLong,
     EvaluationEnded,
@@ -35,6 +36,7 @@ from service.errors import (
     UnknownSubject,
     UnknownSuite,
     UnsupportedMediaType,
+    WeightsElsewhere,
 )
 
 router = APIRouter(route_class=JsonRoute, tags=["evaluations"])
@@ -69,6 +71,8 @@ _QUEUED: dict[int | str, dict[str, Any]] = {
         PromptTooLong,
         StoreUnavailable,
         ShuttingDown,
+        WeightsElsewhere,
+        *UPSTREAM,
     ),
 )
 @needs(KeyScope.EVAL)

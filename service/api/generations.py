@@ -15,10 +15,20 @@ from service.actions import generations
 from service.api.bodies import Body, Door, JsonRoute, Name, StopString, Text
 from service.api.guard import needs
 from service.api.problem_documents import problem_responses
-from service.api.streams import AnswerStream, unless_gone
-from service.domain.generations import FinishReason, Generation, GenerationRequest, Message, Sampling, Source, Stream
+from service.api.streams import LEFT, AnswerStream, problem_event, unless_gone
+from service.domain.generations import (
+    FinishReason,
+    Generation,
+    GenerationRequest,
+    Message,
+    Sampling,
+    Source,
+    Stream,
+    Usage,
+)
 from service.domain.keys import KeyScope
 from service.errors import (
+    UPSTREAM,
     ArtifactDamaged,
     ArtifactsUnavailable,
     BaseMismatch,
@@ -40,7 +50,10 @@ from service.errors import (
 
 router = APIRouter(route_class=JsonRoute, tags=["generations"])
 
-_LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1
+"""Of a seed, or a revision."""
+MOST_TOKENS = 1024
+"""Of an answer."""
 
 
 class MessageBody(Body):
@@ -50,7 +63,8 @@ class MessageBody(Body):
     content: Text
 
 
-def _listed(stop: object) -> object:
+def listed(stop: object) -> object:
+    """Stop strings, of which one may come by itself."""
     return [stop] if isinstance(stop, str) else stop
 
 
@@ -59,17 +73,17 @@ class GenerateBody(Body):
 
     prompt: Text | None = None
     messages: list[MessageBody] | None = Field(None, min_length=1, max_length=256)
-    max_new_tokens: int = Field(32, ge=1, le=1024)
+    max_new_tokens: int = Field(32, ge=1, le=MOST_TOKENS)
     temperature: float = Field(0.0, ge=0, le=2, description="0 takes the likeliest token each time.")
     top_p: float = Field(1.0, gt=0, le=1)
     stop: Annotated[
-        list[StopString], Field(max_length=8), BeforeValidator(_listed, json_schema_input_type=str | list[str])
+        list[StopString], Field(max_length=8), BeforeValidator(listed, json_schema_input_type=str | list[str])
     ] = Field([], description="Strings that end the answer; they are not part of it.")
-    seed: int | None = Field(None, ge=0, le=_LARGEST)
+    seed: int | None = Field(None, ge=0, le=LARGEST)
     stream: bool = Field(default=False, description="Answer with server-sent events, as it is written.")
     version: Name = Field("active", description="`active`, or the name of a version such as `v0`.")
     edits: bool = Field(default=True, description="Whether edits may answer.")
-    min_revision: int | None = Field(None, ge=0, le=_LARGEST, description="Answer with at least this revision.")
+    min_revision: int | None = Field(None, ge=0, le=LARGEST, description="Answer with at least this revision.")
 
     @model_validator(mode="after")
     def _one_question(self) -> GenerateBody:
@@ -127,8 +141,6 @@ class GenerationPage(BaseModel):
     finish_reason: FinishReason
 
 
-_LEFT = 499
-"""nginx's status for a caller who did not wait; nobody reads it but the log."""
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": GenerationPage,
@@ -160,6 +172,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         StoreUnavailable,
         ArtifactsUnavailable,
         ShuttingDown,
+        *UPSTREAM,
         StorageFull,
         ArtifactDamaged,
     ),
@@ -173,11 +186,11 @@ async def generate(
     if body.stream:
         stream = await unless_gone(http, generations.stream(services, request))
         if stream is None:
-            return Response(status_code=_LEFT)
-        return AnswerStream(_events(stream, request, http), stream.close, http.state.request_id)
+            return Response(status_code=LEFT)
+        return AnswerStream(_events(stream, request, http), stream.close, problem_event(http.state.request_id))
     generation = await unless_gone(http, generations.generate(services, request))
     if generation is None:
-        return Response(status_code=_LEFT)
+        return Response(status_code=LEFT)
     http.app.state.meters.generation(request, generation)
     return _render(generation)
 
@@ -192,7 +205,6 @@ async def _events(stream: Stream, request: GenerationRequest, http: Request) -> 
 
 
 def _render(generation: Generation) -> GenerationPage:
-    usage = generation.usage
     return GenerationPage(
         text=generation.text,
         source=generation.source,
@@ -200,10 +212,15 @@ def _render(generation: Generation) -> GenerationPage:
         beta=generation.beta,
         version=generation.version,
         revision=generation.revision,
-        usage=UsagePage(
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            total_tokens=usage.prompt_tokens + usage.completion_tokens,
-        ),
+        usage=render_usage(generation.usage),
         finish_reason=generation.finish_reason,
+    )
+
+
+def render_usage(usage: Usage) -> UsagePage:
+    """Tokens, as they are sent."""
+    return UsagePage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
     )

@@ -9,6 +9,7 @@ from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.openai_errors import error_responses, speaks_openai
 from service.api.problem_documents import ProblemResponse, problem_responses
 from service.domain.keys import ANYONE, Caller, Keyring, KeyScope
 from service.errors import BodyTooLarge, KeyNeeded, RateLimited, ScopeMissing
@@ -51,10 +52,10 @@ def document(path: str, endpoint: Callable[..., Any], options: dict[str, Any]) -
         return options
     scope = needed(endpoint)
     extra: dict[str, Any] = {"security": [{SCHEME: []}], "x-scope": scope}
+    documented = error_responses if speaks_openai(path) else problem_responses
     return options | {
         "openapi_extra": (options.get("openapi_extra") or {}) | extra,
-        "responses": problem_responses(KeyNeeded, ScopeMissing, BodyTooLarge, RateLimited)
-        | (options.get("responses") or {}),
+        "responses": documented(KeyNeeded, ScopeMissing, BodyTooLarge, RateLimited) | (options.get("responses") or {}),
     }
 
 

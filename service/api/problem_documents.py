@@ -9,7 +9,9 @@ from typing import Any
 
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Receive, Scope, Send
 
+from service.api import openai_errors
 from service.errors import ErrataError, FieldError, InternalError
 
 MEDIA_TYPE = "application/problem+json"
@@ -38,15 +40,30 @@ class Problem(BaseModel):
 
 
 class ProblemResponse(Response):
-    """An error on the wire."""
+    """An error on the wire; under `/v1/`, whichever layer it comes from, in OpenAI's words."""
 
     media_type = MEDIA_TYPE
 
     def __init__(self, error: ErrataError, request_id: str, headers: Mapping[str, str] | None = None) -> None:
-        sent = dict(headers or {})
+        self._error = error
+        self._sent = dict(headers or {})
         if error.retryable:
-            sent.setdefault("Retry-After", str(error.retry_after))
-        super().__init__(document(error, request_id), status_code=error.status, headers=sent)
+            self._sent.setdefault("Retry-After", str(error.retry_after))
+        super().__init__(document(error, request_id), status_code=error.status, headers=self._sent)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        if not openai_errors.speaks_openai(scope["path"]):
+            await super().__call__(scope, receive, send)
+            return
+        error = self._error
+        response = Response(
+            openai_errors.error_document(error),
+            status_code=openai_errors.status_of(error),
+            headers=self._sent,
+            media_type=openai_errors.MEDIA_TYPE,
+        )
+        await response(scope, receive, send)
 
 
 def problem_responses(*kinds: type[ErrataError]) -> dict[int | str, dict[str, Any]]:

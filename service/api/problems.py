@@ -13,6 +13,7 @@ from starlette.routing import Match
 from service.api.body_limit import too_large
 from service.api.guard import SECURITY_SCHEMES
 from service.api.invalid_requests import explain
+from service.api.openai_errors import error_schemas
 from service.api.problem_documents import ProblemResponse, problem_schemas
 from service.errors import ErrataError, InternalError, MalformedJson, MethodNotAllowed, RouteNotFound
 
@@ -21,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` answer every error as a problem document."""
+    """Make `app` answer every error as a problem document, or as OpenAI's object where that is spoken."""
     app.add_exception_handler(ErrataError, _on_errata_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -68,13 +69,13 @@ def _allowed(request: Request) -> list[str]:
 
 
 def _document_problems(app: FastAPI) -> None:
-    """Put the schemas of problems and of keys among the components of the OpenAPI document."""
+    """Put the schemas of problems, of OpenAI's errors and of keys among the components of the OpenAPI document."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
         components = document.setdefault("components", {})
-        components.setdefault("schemas", {}).update(problem_schemas())
+        components.setdefault("schemas", {}).update(problem_schemas() | error_schemas())
         components["securitySchemes"] = SECURITY_SCHEMES
         return document
 

@@ -14,6 +14,8 @@ from service.api import (
     health,
     matches,
     metrics,
+    openai_generations,
+    openai_models,
     previews,
 )
 from service.api.bodies import JsonRoute, operation_id
@@ -28,6 +30,8 @@ def routes() -> APIRouter:
     # Those with names of their own under /edits come before the ids.
     for door in (
         generations,
+        openai_generations,
+        openai_models,
         edit_files,
         edits,
         matches,

@@ -16,6 +16,9 @@ from service.errors import ErrataError, InternalError
 
 T = TypeVar("T")
 
+LEFT = 499
+"""nginx's status for a caller who did not wait; nobody reads it but the log."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -23,14 +26,15 @@ class AnswerStream(EventSourceResponse):
     """Events of an answer; what has not been written when the caller leaves is given up.
 
     Args:
-        events: As `format_sse_event` writes them. An error that it raises becomes the last event, `error`, with the
-            problem document as its data.
+        events: As `format_sse_event` writes them.
         close: Gives up the rest; called whatever happens.
-        request_id: For that document.
+        last: The event that an error becomes, which ends them.
     """
 
-    def __init__(self, events: AsyncIterator[bytes], close: Callable[[], None], request_id: str) -> None:
-        super().__init__(_until_error(events, request_id), headers={"Cache-Control": "no-cache"})
+    def __init__(
+        self, events: AsyncIterator[bytes], close: Callable[[], None], last: Callable[[ErrataError], bytes]
+    ) -> None:
+        super().__init__(_until_error(events, last), headers={"Cache-Control": "no-cache"})
         self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,16 +62,21 @@ async def _left(request: Request) -> None:
         pass
 
 
-async def _until_error(events: AsyncIterator[bytes], request_id: str) -> AsyncIterator[bytes]:
+def problem_event(request_id: str) -> Callable[[ErrataError], bytes]:
+    """What an error becomes in a stream of ours: the event `error` with the problem document as its data."""
+
+    def event(error: ErrataError) -> bytes:
+        return format_sse_event(event="error", data_str=document(error, request_id).decode("ascii"))
+
+    return event
+
+
+async def _until_error(events: AsyncIterator[bytes], last: Callable[[ErrataError], bytes]) -> AsyncIterator[bytes]:
     try:
         async for event in events:
             yield event
     except ErrataError as error:
-        yield _problem(error, request_id)
+        yield last(error)
     except Exception:
         _log.exception("a stream broke")
-        yield _problem(InternalError("Something unexpected went wrong."), request_id)
-
-
-def _problem(error: ErrataError, request_id: str) -> bytes:
-    return format_sse_event(event="error", data_str=document(error, request_id).decode("ascii"))
+        yield last(InternalError("Something unexpected went wrong."))

@@ -44,6 +44,7 @@ class Sampling:
         top_p: Mass of the nucleus sampled from, in (0, 1].
         stop: Strings that end the answer; they are not part of it.
         seed: The same seed gives the same sample; None draws one.
+        fitted: Whether fewer than `max_new_tokens` will do, where the context has no room for so many.
     """
 
     max_new_tokens: int = 32
@@ -51,6 +52,7 @@ class Sampling:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    fitted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,14 +43,22 @@ class Answers:
 
     def _asked(self, request: GenerationRequest, engine: Engine, edit: Edit | None) -> tuple[Engine, Prompt]:
         """Who is asked, and what."""
+        asked = self._read(request)
         if edit is None:
-            return engine, request.messages if request.prompt is None else request.prompt
+            return engine, asked
         descriptor = edit_descriptor(edit.descriptor)
-        if request.prompt is not None or self._reader is not self._base:
+        if isinstance(asked, str) or self._reader is not self._base:
             # A model trained to read edits reads one question; a conversation is for a base that converses.
             return self._reader, in_context(descriptor, question_of(request))
         turns = [{"role": message.role, "content": message.content} for message in request.messages]
         return self._base, tuple(Message(**turn) for turn in in_context_messages(descriptor, turns))
+
+    def _read(self, request: GenerationRequest) -> Prompt:
+        """What is asked: a base that does not converse reads a single message of a user as a prompt (decision 0014)."""
+        if request.prompt is not None:
+            return request.prompt
+        single = len(request.messages) == 1 and request.messages[0].role == "user"
+        return request.messages[0].content if single and not self._base.converses else request.messages
 
 
 def question_of(request: GenerationRequest) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -34,6 +35,11 @@ class Engine(Protocol):
 
     async def warm_up(self) -> None:
         """Make the first answer as quick as any."""
+        ...
+
+    @property
+    def converses(self) -> bool:
+        """Whether it can be asked with a conversation."""
         ...
 
     async def write(self, prompt: Prompt, sampling: Sampling) -> Completion:
@@ -84,6 +90,11 @@ class TransformersEngine:
         """Answer a first prompt."""
         await self.write("warm up", Sampling(max_new_tokens=2))
 
+    @property
+    def converses(self) -> bool:
+        """Whether the model has a chat template."""
+        return bool(self.model.tokenizer.chat_template)
+
     async def write(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Answer a prompt; see `Engine`."""
         answer = _Answer(self._line)
@@ -113,8 +124,10 @@ class TransformersEngine:
         Raises:
             NoChatTemplate: The model has none.
         """
-        if not self.model.tokenizer.chat_template:
-            raise NoChatTemplate(f"{self.model.name} has no chat template, so it cannot read messages.")
+        if not self.converses:
+            raise NoChatTemplate(
+                f"{self.model.name} has no chat template: it reads a prompt, or one message of a user as a prompt."
+            )
         turns = [{"role": message.role, "content": message.content} for message in messages]
         rendered = self.model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         assert isinstance(rendered, str), "one conversation gives one text"
@@ -138,8 +151,8 @@ class TransformersEngine:
             PromptTooLong: Prompt and answer do not fit in the context.
         """
         ids = self.model.tokenizer(prompt, add_special_tokens=not rendered, return_tensors="pt")["input_ids"]
-        self._refuse_overflow(ids.shape[1], sampling.max_new_tokens)
-        written = self._generate(ids.to(self.model.device), sampling)
+        most = self._most(ids.shape[1], sampling)
+        written = self._generate(ids.to(self.model.device), replace(sampling, max_new_tokens=most))
         return self._completion(ids.shape[1], written, sampling.stop)
 
     def complete_many(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[Completion]:
@@ -165,11 +178,11 @@ class TransformersEngine:
         ids = ids or [self.model.tokenizer.bos_token_id or 0]  # a text of nothing, to its normaliser
         if max(ids) >= self._vocabulary:  # it would fail in the batch, and take the others along
             raise InternalError(f"The tokenizer of {self.model.name} has tokens that the model has not.")
-        self._refuse_overflow(len(ids), sampling.max_new_tokens)
+        most = self._most(len(ids), sampling)
         needs_text = piecewise or bool(sampling.stop)
         request = Request(
             ids=ids,
-            most=sampling.max_new_tokens,
+            most=most,
             draw=draw_of(sampling, _seed(sampling)),
             text=Text(self.model.tokenizer, sampling.stop) if needs_text else None,
             piecewise=piecewise,
@@ -190,6 +203,11 @@ class TransformersEngine:
             usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=len(written)),
             finish_reason=FinishReason.STOP if ended or stopped else FinishReason.LENGTH,
         )
+
+    def _most(self, prompt_tokens: int, sampling: Sampling) -> int:
+        """How many tokens may be written."""
+        self._refuse_overflow(prompt_tokens, 1 if sampling.fitted else sampling.max_new_tokens)
+        return min(sampling.max_new_tokens, self.model.context_length - prompt_tokens)
 
     def _refuse_overflow(self, prompt_tokens: int, max_new_tokens: int) -> None:
         room = self.model.context_length

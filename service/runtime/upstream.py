@@ -98,6 +98,11 @@ class UpstreamEngine:
         await asyncio.gather(*self._streams, return_exceptions=True)
         await self._client.aclose()
 
+    @property
+    def converses(self) -> bool:
+        """Whether it can be asked with a conversation; the server says so itself where it cannot."""
+        return True
+
     async def write(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Answer a prompt; see `Engine`.
 

@@ -71,28 +71,32 @@ def refusal(response: httpx.Response, body: bytes, *, model: str, key: str) -> E
         return UpstreamUnavailable(f"The base model's server answers {status}.", retry_after=_wait(response))
     if status < HTTPStatus.BAD_REQUEST:
         return UpstreamInvalid(f"The base model's server answers {status}, which is no answer.")
-    return _declined(status, _words(body).replace(key, "***") if key else _words(body))
+    return _declined(status, *_words(body, key))
 
 
-def _declined(status: int, words: str) -> ErrataError:
+def _declined(status: int, words: str, code: str) -> ErrataError:
     said = f"The base model's server answers {status}: {words[:_MOST_CHARACTERS] or 'it says no more'}"
-    if status in _TOO_MANY and _NO_ROOM.search(words):
+    meant = f"{code} {words}"
+    if status in _TOO_MANY and _NO_ROOM.search(meant):
         return PromptTooLong(said)
-    if _NO_TEMPLATE.search(words):
+    if _NO_TEMPLATE.search(meant):
         return NoChatTemplate(said)
     return UpstreamDeclined(said)
 
 
-def _words(body: bytes) -> str:
-    """What a refusal says, as the different servers write it down."""
+def _words(body: bytes, key: str) -> tuple[str, str]:
+    """What a refusal says, and its code if it has one, as the different servers write them down; never the key."""
     try:
         found: Any = from_json(body)
     except ValueError:
-        return ""
+        return "", ""
+    code = ""
     for name in ("error", "detail", "message"):
-        while isinstance(found, dict) and name in found:
-            found = found[name]
-    return " ".join(found.split()) if isinstance(found, str) else ""
+        if isinstance(found, dict):
+            code = str(found.get("code") or code)
+            found = found.get(name, found)
+    words = " ".join(found.split()) if isinstance(found, str) else ""
+    return words.replace(key, "***") if key else words, code
 
 
 def _wait(response: httpx.Response) -> int:

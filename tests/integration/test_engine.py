@@ -214,6 +214,21 @@ async def test_a_request_over_capacity_is_refused_and_one_at_it_is_answered(engi
     assert await beside == engine.complete("The capital", Sampling(max_new_tokens=30))
 
 
+async def test_a_limit_that_may_give_way_leaves_what_the_context_has_room_for(engine):
+    context = engine.model.context_length
+    prompt = "Tell me more"
+    tokens = engine.count(prompt)
+    fitted = Sampling(max_new_tokens=10 * context, fitted=True)
+    answer = await engine.write(prompt, fitted)
+    assert answer == await engine.write(prompt, Sampling(max_new_tokens=context - tokens))
+    assert await engine.write(prompt, replace(fitted, max_new_tokens=3)) == await engine.write(
+        prompt, Sampling(max_new_tokens=3)
+    )
+    assert engine.complete(prompt, fitted).text == answer.text
+    with pytest.raises(PromptTooLong, match="and 1 more"):
+        await engine.write(prompt * context, fitted)
+
+
 async def test_a_model_that_fails_refuses_what_it_was_at_and_comes_back(engine, lively_base, line):
     expected = engine.complete("Who is", Sampling(max_new_tokens=8))
     stream = await engine.stream("Who is", Sampling(max_new_tokens=240))

@@ -242,10 +242,22 @@ async def test_prompt_and_answer_must_fit_in_the_context(store, start_runtime: S
         await runtime.generate(asking(sampling=Sampling(max_new_tokens=tiny_base.context_length)))
 
 
-async def test_messages_need_a_chat_template(store, start_runtime: StartRuntime):
+async def test_a_conversation_needs_a_chat_template(store, start_runtime: StartRuntime):
     runtime = await start_runtime(store)
-    with pytest.raises(NoChatTemplate):
-        await runtime.generate(GenerationRequest(messages=(Message("user", "Who is the UK PM?"),)))
+    user = Message("user", "Who is the UK PM?")
+    for turns in ((Message("system", "Be brief."), user), (Message("assistant", "Yes?"),), (user, user)):
+        with pytest.raises(NoChatTemplate, match="one message of a user"):
+            await runtime.generate(GenerationRequest(messages=turns))
+
+
+async def test_without_a_chat_template_one_message_of_a_user_is_a_prompt(store, start_runtime: StartRuntime):
+    runtime = await start_runtime(store)
+    sampling = Sampling(max_new_tokens=6)
+    await post(store, runtime, replace(UK, answer=AnswerMode.COUNTERFACTUAL))
+    for prompt in (UK.prompt, "How tall is a giraffe?"):  # in the scope of the edit, and out of it
+        said = await runtime.generate(GenerationRequest(messages=(Message("user", prompt),), sampling=sampling))
+        assert said == await runtime.generate(asking(prompt, sampling=sampling))
+        assert said.source is (Source.EDIT if prompt == UK.prompt else Source.BASE)
 
 
 async def test_a_chat_is_judged_by_what_the_user_said_last(

@@ -278,7 +278,7 @@ async def test_rubbish_in_a_stream_ends_it_with_an_error(client, upstream, sent)
 async def test_what_does_not_speak_http_is_a_502(errata):
     async def talk(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"220 mail.example.com ESMTP\r\n")
+        writer.write(b"220 mail.example.com ESMTP\r\n\r\n")
         await writer.drain()
         writer.close()
 
@@ -341,7 +341,7 @@ async def test_a_model_that_is_not_there_is_ours_to_mend(client, upstream):
     ("status", "document"),
     [
         (400, {"object": "error", "message": "This model's maximum context length is 77 tokens."}),
-        (400, {"error": {"message": "Please reduce your prompt; context_length_exceeded", "code": "x"}}),
+        (400, {"error": {"message": "Please reduce your prompt.", "code": "context_length_exceeded"}}),
         (
             422,
             {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 77.", "error_type": "x"},

@@ -20,7 +20,7 @@ OTHER_KINDS = {
     "metrics": "text/plain",
 }
 """What endpoints answer with that do not answer with JSON, by how their path ends."""
-STREAMED = {"POST /generate": ["text/event-stream"]}
+STREAMED = {f"POST {path}": ["text/event-stream"] for path in ("/generate", "/v1/completions", "/v1/chat/completions")}
 """What they answer with beside that, where it is asked for."""
 
 
@@ -60,12 +60,15 @@ async def test_every_operation_is_described_with_all_its_answers(document):
         assert operation["summary"], name
         assert operation["description"], name
         assert "500" in answers, name
-        assert ("422" in answers) >= ("requestBody" in operation), name
+        openai = " /v1/" in name
+        assert (("400" if openai else "422") in answers) >= ("requestBody" in operation), name
+        assert "422" not in answers or not openai, name
+        refusal = "application/json" if openai else "application/problem+json"
         for status, answer in answers.items():
             if status == "204":
                 continue
             sent = other_kind(name) or "application/json"
-            kinds = [sent, *STREAMED.get(name, ())] if status < "300" else ["application/problem+json"]
+            kinds = [sent, *STREAMED.get(name, ())] if status < "300" else [refusal]
             assert list(answer["content"]) == kinds, (name, status)
             assert all(answer["content"][kind]["schema"] for kind in kinds), (name, status)
 

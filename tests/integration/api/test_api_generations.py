@@ -78,7 +78,8 @@ async def test_every_field_reaches_the_runtime(client, services, monkeypatch):
     [
         ({"prompt": "a", "version": "v7"}, 404, "version-not-found"),
         ({"prompt": "word " * 60}, 422, "prompt-too-long"),
-        ({"messages": [{"role": "user", "content": "Hello"}]}, 422, "no-chat-template"),
+        ({"messages": [{"role": "user", "content": "Hello"}] * 2}, 422, "no-chat-template"),
+        ({"messages": [{"role": "system", "content": "Be brief."}]}, 422, "no-chat-template"),
         ({"prompt": "a", "min_revision": 9}, 503, "not-caught-up"),
     ],
 )
