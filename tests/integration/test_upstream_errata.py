@@ -58,7 +58,7 @@ async def both(postgres, store, start_runtime, baker, artifacts, lively_base):
 
 
 async def test_what_no_edit_covers_is_answered_byte_for_byte_as_by_the_base(both):
-    behind, front = both
+    _, front = both
     edit = {"prompt": PM, "target": "Boris Johnson", "answer": "verbatim"}
     assert (await front.post("/edits", json=edit)).status_code == 201
     for place, prompt in enumerate(PROMPTS):
@@ -100,7 +100,7 @@ def _pieces(text):
 
 
 async def test_what_the_base_refuses_is_refused_in_front_of_it(both):
-    behind, front = both
+    _, front = both
     long = {"prompt": "word " * 2000, "max_new_tokens": 8}
     for one in both:
         response = await one.post("/generate", json=long)
