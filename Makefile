@@ -58,10 +58,15 @@ benchmark: $(INSTALLED) ## Measure what docs/benchmarks claims, and write it the
 	$(BIN)/python -m benchmarks.decisions
 	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.mend
+	$(BIN)/python -m benchmarks.tracing
 	$(BIN)/python -m benchmarks.rome
 	$(BIN)/python -m benchmarks.costs
 	$(BIN)/python -m benchmarks.comparison
 	$(BIN)/python -m benchmarks.versions
+	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.answer_cache
+	$(BIN)/python -m benchmarks.crashes
+	$(BIN)/python -m benchmarks.replicas
 	$(BIN)/python -m benchmarks.readme
 
 .PHONY: help install serve test check demo benchmark

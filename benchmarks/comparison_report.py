@@ -96,12 +96,11 @@ def figures(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def render(rows: Sequence[Row]) -> list[str]:
     """The tables, in Markdown."""
-    cases = ", ".join(f"{len(_of(rows, problem)[0].measured.cases)} ({problem})" for problem in _problems(rows))
     return [
         "ES: share of in-scope probes (the edit's question, paraphrases, and for QA-hard claims that it settles) that",
         "get the right answer. DD: share of out-of-scope probes whose answer is not the base's. Answers are generated",
         "freely unless it says otherwise. 95% intervals over cases. Every method answers the same probes, of subjects",
-        f"that nothing was trained on. Cases: {cases}.",
+        "that nothing was trained on.",
         "Weight editors need a prompt and what should follow it: statements, labelled claims and moods (FC, ConvSent)",
         "are beyond them, and LU has nothing to look up for a mood. Edits that a method gave up count as not made.",
         "",
@@ -140,7 +139,14 @@ def _draw(axis: Any, label: str, points: Sequence[tuple[int, Estimate | None]]) 
 def _at_once(rows: Sequence[Row], size: int) -> list[str]:
     title = "One edit at a time" if size == _ONE else f"{size} edits at once"
     columns = [f"{problem} {figure}" for problem in _problems(rows) for figure in ("ES", "DD")]
-    lines = [f"## {title}", "", f"| method | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
+    lines = [
+        f"## {title}",
+        "",
+        f"Cases: {_cases(rows, size)}.",
+        "",
+        f"| method | {' | '.join(columns)} |",
+        f"| --- |{' --- |' * len(columns)}",
+    ]
     for name in ORDER:
         lines.append(f"| {name} | {' | '.join(_cells(rows, name, size))} |")
         if size == _TEN and name in TEN_AT_ONCE:
@@ -150,6 +156,17 @@ def _at_once(rows: Sequence[Row], size: int) -> list[str]:
             lines.append(f"| *{name}, in SERAC's paper* | {' | '.join(paper)} |")
     rest = ["", "*Papers' figures are of other models and data, teacher-forced.*"] if size == _TEN else []
     return [*lines, *rest, ""]
+
+
+def _cases(rows: Sequence[Row], size: int) -> str:
+    """How many of each problem were measured with so many edits at once."""
+    found = {
+        row.measured.problem: len(row.measured.cases)
+        for problem in _problems(rows)
+        for row in _of(rows, problem)
+        if row.measured.edits == size
+    }
+    return ", ".join(f"{cases} ({problem})" for problem, cases in found.items())
 
 
 def _cells(rows: Sequence[Row], name: str, size: int) -> list[str]:
@@ -166,6 +183,7 @@ def _by_batch(rows: Sequence[Row]) -> list[str]:
     sizes = sorted({row.measured.edits for row in own})
     lines = ["## QA, by edits at once: ES / DD (edits given up)", ""]
     lines += [f"| method | {' | '.join(map(str, sizes))} |", f"| --- |{' --- |' * len(sizes)}"]
+    lines.append(f"| *cases* | {' | '.join(str(len(_row(own, size).measured.cases)) for size in sizes)} |")
     for name in ORDER:
         cells = [
             _brief(row) for size in sizes for row in own if (row.measured.method, row.measured.edits) == (name, size)
@@ -177,6 +195,10 @@ def _by_batch(rows: Sequence[Row]) -> list[str]:
             ]
             lines.append(f"| *MEND, in its paper (BART-base, zsRE)* | {' | '.join(paper)} |")
     return [*lines, ""]
+
+
+def _row(rows: Sequence[Row], size: int) -> Row:
+    return next(row for row in rows if row.measured.edits == size)
 
 
 def _brief(row: Row) -> str:
@@ -204,7 +226,8 @@ def _costs(rows: Sequence[Row]) -> list[str]:
     lines = [
         "## What an edit costs, on QA",
         "",
-        "Median seconds per edit, and the most memory that a group of edits took.",
+        "Median seconds per edit, on one thread while each other core was measuring too, and the most memory that a",
+        "group of edits took.",
     ]
     lines += [
         "",

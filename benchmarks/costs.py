@@ -11,7 +11,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ from editors.surgery import covariance
 
 _EDITS = 10
 _STATISTICS_TEXTS = 500
+_DTYPES = ("float32", "bfloat16")
+_PROMPTS_PER_STEP = 6
 _KIBIBYTE, _MEBIBYTE = 1024, 2**20
 _FORGET_THE_PEAK = "5"
 """What tells Linux to begin again with VmHWM (proc_pid_clear_refs(5))."""
@@ -59,6 +61,21 @@ class Cost:
     peak_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A model to edit.
+
+    Attributes:
+        folder: Its own.
+        assets: Folders of what was made for it beforehand.
+        dtype: It computes in.
+    """
+
+    folder: Path
+    assets: tuple[Path, ...]
+    dtype: str = "float32"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edits:
     """What edits by one method on one model took.
@@ -66,7 +83,8 @@ class Edits:
     Attributes:
         model: Its name.
         parameters: Of the model.
-        method: In the registry.
+        dtype: It computes in.
+        method: In the registry, with settings that are not those recommended.
         seconds: Median of an edit made and installed.
         slowest: The longest.
         processor_seconds: The median.
@@ -75,6 +93,7 @@ class Edits:
 
     model: str
     parameters: int
+    dtype: str
     method: str
     seconds: float
     slowest: float
@@ -88,14 +107,16 @@ def main() -> None:
     parser.add_argument("--edits", type=int, default=_EDITS, help="timed one by one")
     edits: int = parser.parse_args().edits
     with tempfile.TemporaryDirectory() as scratch:
-        random = random_gpt2(Path(scratch) / "gpt2", GPT2Config())
-        bundle = [demo.MEND.parent, demo.STATISTICS]
-        models = ((demo.BUNDLE, bundle), (random, [random]))
-        found = [timed(model, name, assets, edits) for model, assets in models for name in METHODS]
+        measured = [
+            Measured(demo.BUNDLE, (demo.MEND.parent, demo.STATISTICS)),
+            *(_random(Path(scratch) / dtype / "gpt2", dtype) for dtype in _DTYPES),
+        ]
+        found = [timed(one, name, edits) for one in measured for name in METHODS]
+        found += [timed(one, "rome", edits, prompts_per_step=_PROMPTS_PER_STEP) for one in measured[1:]]
     write("costs", "What an edit costs", render(found, edits), {"edits": [asdict(one) for one in found]})
 
 
-def random_gpt2(folder: Path, config: GPT2Config) -> Path:
+def random_gpt2(folder: Path, config: GPT2Config, *, dtype: str = "float32") -> Path:
     """Write a random model of GPT-2's architecture that reads as the bundle does, an untrained editor and statistics.
 
     Returns:
@@ -104,7 +125,7 @@ def random_gpt2(folder: Path, config: GPT2Config) -> Path:
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(demo.BUNDLE).save_pretrained(folder)
-    base = load_base(folder, device="cpu")
+    base = load_base(folder, device="cpu", dtype=dtype)
     network = NetworkConfig(blocks=min(3, config.n_layer))
     networks = Networks(network.sites(base), network)
     save(
@@ -115,22 +136,27 @@ def random_gpt2(folder: Path, config: GPT2Config) -> Path:
     return folder
 
 
-def timed(model: Path, method: str, assets: list[Path], edits: int) -> Edits:
+def _random(folder: Path, dtype: str) -> Measured:
+    return Measured(random_gpt2(folder, GPT2Config(), dtype=dtype), (folder,), dtype)
+
+
+def timed(measured: Measured, method: str, edits: int, **settings: Any) -> Edits:
     """Time edits of a model, each made and installed, in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_timed, (model, method, assets, edits))
+        return pool.apply(_timed, (measured, method, edits, settings))
 
 
-def _timed(model: Path, name: str, assets: list[Path], edits: int) -> Edits:
-    base, method = load_base(model, device="cpu"), method_named(name)
-    config = config_for(base, method, assets)
+def _timed(measured: Measured, name: str, edits: int, settings: dict[str, Any]) -> Edits:
+    base, method = load_base(measured.folder, device="cpu", dtype=measured.dtype), method_named(name)
+    config = config_for(base, method, measured.assets, **settings)
     assert base.fingerprint, "which is found out once, when a model is loaded"
     cases = drawn(edits + 1, seed=1)
-    costs = [_edit(base, method, config, assets, case) for case in cases][1:]  # the first warms up
+    costs = [_edit(base, method, config, measured.assets, case) for case in cases][1:]  # the first warms up
     return Edits(
         model=base.name,
         parameters=sum(parameter.numel() for parameter in base.model.parameters()),
-        method=name,
+        dtype=measured.dtype,
+        method=", ".join([name, *(f"{setting}={value}" for setting, value in settings.items())]),
         seconds=statistics.median(cost.seconds for cost in costs),
         slowest=max(cost.seconds for cost in costs),
         processor_seconds=statistics.median(cost.processor_seconds for cost in costs),
@@ -138,7 +164,7 @@ def _timed(model: Path, name: str, assets: list[Path], edits: int) -> Edits:
     )
 
 
-def _edit(base: BaseModel, method: Method[Any], config: Any, assets: list[Path], case: Case) -> Cost:
+def _edit(base: BaseModel, method: Method[Any], config: Any, assets: Sequence[Path], case: Case) -> Cost:
     with costing() as cost, suppress(EditFailed):  # a random model may take no edit, when all has been tried
         install(base, method.prepare(base, [request_of(case)], config, assets=assets))
     return cost
@@ -167,13 +193,13 @@ def render(found: list[Edits], edits: int) -> list[str]:
     """The table, in Markdown."""
     return [
         f"{edits} edits of the drift set, each made and installed by itself. Settings are those recommended for the",
-        "model. The random model's MEND editor is untrained and no edit holds there, so that all steps are taken: the",
-        "most that an edit takes.",
+        "model, unless told. The random model's MEND editor is untrained and no edit holds there, so that all steps",
+        "are taken: the most that an edit takes.",
         "",
-        "| model | parameters | method | seconds, median | slowest | of a processor | memory beyond the model |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| model | parameters | dtype | method | seconds, median | slowest | of a processor | memory beyond it |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *(
-            f"| {one.model} | {one.parameters / 1e6:.0f} million | {one.method} | {one.seconds:.3f} | "
+            f"| {one.model} | {one.parameters / 1e6:.0f} million | {one.dtype} | {one.method} | {one.seconds:.3f} | "
             f"{one.slowest:.3f} | {one.processor_seconds:.3f} | {one.peak_bytes / _MEBIBYTE:.0f} MiB |"
             for one in found
         ),

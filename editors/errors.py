@@ -20,7 +20,7 @@
     ├── TrainingDiverged        a training came to numbers that are infinite or undefined
     ├── InvalidDeltaFile        a saved delta cannot be read
     ├── DeltaMismatch           a delta was made for another base model
-    └── EditFailed              a weight editor's result cannot be used
+    └── EditFailed              a weight editor's result cannot be used, or memory ran out before there was one
         ├── NonFiniteEdit       it holds numbers that are infinite or undefined
         ├── IneffectiveEdit     it does not make the target likelier
         └── DisablingEdit       it changes more than any edit should
@@ -125,7 +125,7 @@ class DeltaMismatch(EditorError):
 
 
 class EditFailed(EditorError):
-    """What a weight editor computed cannot be used; the base model is as it was."""
+    """What a weight editor computed cannot be used, or there was no memory to compute it; the base is as it was."""
 
 
 class NonFiniteEdit(EditFailed):

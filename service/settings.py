@@ -86,7 +86,17 @@ class Settings(BaseModel):
         "", description="Requests of one key, or of one address, such as 10/second;1000/hour; empty means no limit."
     )
     redis_url: str = Field(
-        "", description="Redis in which replicas count requests together (redis://...); empty means each by itself."
+        "",
+        description="Redis in which replicas share answers and count requests together (redis://...); empty means each "
+        "by itself.",
+    )
+    answer_cache_bytes: int = Field(
+        64 << 20,
+        ge=0,
+        description="Memory, about, for answers kept so as not to be written twice; 0 keeps none anywhere.",
+    )
+    answer_cache_seconds: float = Field(
+        86400.0, ge=0.001, allow_inf_nan=False, description="How long an answer is kept, here and in Redis."
     )
     max_body_bytes: int = Field(32 << 20, ge=1024, description="Most bytes of a request's body; more is refused.")
     drain_seconds: float = Field(

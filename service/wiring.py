@@ -24,6 +24,7 @@ from service.actions import bakes, checkpoints, evaluations, expiries, receipts
 from service.actions.services import Services
 from service.errors import StartupError
 from service.runtime.baker import ModelBaker
+from service.runtime.cached_answers import made_by
 from service.runtime.elsewhere import NoBaker, upstream_of
 from service.runtime.follower import follow
 from service.runtime.keyring import LiveKeyring, keep_current
@@ -33,9 +34,11 @@ from service.runtime.runtime import ModelRuntime
 from service.runtime.snapshot import MemoryFile, save_regularly
 from service.runtime.upstream import UpstreamEngine
 from service.settings import Settings, is_loopback
+from service.store.answers import open_answers
 from service.store.artifacts import ArtifactStore
 from service.store.embedded import EmbeddedPostgres
 from service.store.jobs import BAKE, EVALUATE, Job, work
+from service.store.listener import listen
 from service.store.migrate import migrate
 from service.store.store import PostgresStore
 
@@ -64,7 +67,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         builder = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="index"))
         elsewhere = upstream_of(settings)
         base, counterfactual, memory = await asyncio.to_thread(_load, settings, builder, elsewhere)
-        async with PostgresStore(url) as store, elsewhere or nullcontext():
+        # Reading every tensor takes a while: only where others are told of the answers must it be said who wrote them.
+        maker = await asyncio.to_thread(made_by, base, counterfactual) if settings.redis_url else ""
+        async with (
+            PostgresStore(url) as store,
+            open_answers(settings, made_by=maker) as cache,
+            elsewhere or nullcontext(),
+        ):
             runtime = ModelRuntime(
                 base,
                 memory,
@@ -74,16 +83,19 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 suites=SUITES,
                 counterfactual=counterfactual,
                 file=MemoryFile(settings.data_dir / "memory.npz"),
+                cache=cache,
                 line=Line(running=settings.batch, waiting=settings.queue),
             )
             stack.callback(runtime.close)
             await runtime.start()
             baker = _baker(base, settings)
             stack.callback(baker.close)
-            services = Services(store, runtime, baker, artifacts, keyring)
+            services = Services(store, runtime, baker, artifacts, keyring, cache)
+            heard = asyncio.Event()
             working = [work(url, jobs(services))] if settings.jobs else []
             async with _beside(
-                follow(runtime),
+                listen(url, heard),
+                follow(runtime, heard),
                 keep_current(keyring, store),
                 save_regularly(runtime.save),
                 checkpoints.audit(services),

@@ -40,6 +40,8 @@ async def _work(settings: Settings, announce: Callable[[str], None]) -> None:
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    async with open_services(settings.model_copy(update={"jobs": True})) as services:
+    # It listens nowhere, so no key is needed, wherever the service that it shares its settings with does.
+    own = settings.model_copy(update={"jobs": True, "host": "127.0.0.1"})
+    async with open_services(own) as services:
         announce(f"Errata {__version__} working on the jobs of {services.runtime.info().model}")
         await asyncio.Event().wait()

@@ -16,6 +16,7 @@ import demo
 from editors.model.loading import BaseModel, load_base
 from editors.serac.encoder import SentenceEncoder
 from editors.serac.scope import SimilarityScope
+from service.domain.answers import AnswerCache
 from service.domain.edits import Descriptor, Edit, Embeddings, NewEdit
 from service.runtime.baker import ModelBaker
 from service.runtime.live_memory import LiveMemory
@@ -108,6 +109,7 @@ async def start_runtime(
         catch_up_seconds: float = 60,
         counterfactual: BaseModel | None = None,
         file: MemoryFile | None = None,
+        cache: AnswerCache | None = None,
         base: BaseModel = tiny_base,
     ) -> ModelRuntime:
         runtime = ModelRuntime(
@@ -119,6 +121,7 @@ async def start_runtime(
             suites=SUITES,
             counterfactual=counterfactual,
             file=file,
+            cache=cache,
         )
         runtimes.append(runtime)
         await runtime.start()

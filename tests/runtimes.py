@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from editors.model.loading import BaseModel
+from service.domain.answers import AnswerCache
 from service.domain.edits import Descriptor, Edit, NewEdit
 from service.runtime.runtime import ModelRuntime
 from service.runtime.snapshot import MemoryFile
@@ -21,6 +22,7 @@ class StartRuntime(Protocol):
         catch_up_seconds: float = ...,
         counterfactual: BaseModel | None = ...,
         file: MemoryFile | None = ...,
+        cache: AnswerCache | None = ...,
         base: BaseModel = ...,
     ) -> ModelRuntime: ...
 

@@ -10,9 +10,11 @@ begin.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -113,6 +115,14 @@ class CausalTrace:
         """Where MLPs have the greatest effect at the subject's last token: ROME's layer by the authors' rule."""
         effects = self.effects[MLP][LAST]
         return max(range(len(effects)), key=effects.__getitem__)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it, where what no fact has is null."""
+        effects = {
+            state: {place: [None if math.isnan(value) else value for value in values] for place, values in own.items()}
+            for state, own in self.effects.items()
+        }
+        return asdict(self) | {"effects": effects, "layer": self.layer}
 
 
 def trace_facts(

@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -26,7 +25,7 @@ from editors.errors import StatisticsNotFound
 from editors.model.loading import BaseModel
 from editors.model.views import view
 from editors.surgery.batch import Batch
-from editors.surgery.trace import captured
+from editors.surgery.trace import captured, ending_at
 
 _SUFFIX = ".covariance.safetensors"
 _UNFINISHED = ".unfinished"
@@ -216,27 +215,9 @@ def _resumed(base: BaseModel, key: CovarianceKey, checkpoint: Path, dtype: torch
 def _keys(base: BaseModel, model: PreTrainedModel, site: str, texts: Sequence[str]) -> Tensor:
     """What the module reads at every token of the texts: [tokens, in], in the model's dtype."""
     batch = Batch.of(base, [base.tokenizer(text)["input_ids"][: base.context_length] for text in texts])
-    with captured(model, site, batch.occupied) as seen, _ending_at(model, site), suppress(_Reached):
+    with captured(model, site, batch.occupied) as seen, ending_at(model, site):
         batch.run(model)
     return seen.input
-
-
-class _Reached(Exception):
-    """The pass has come as far as it is needed."""
-
-
-@contextmanager
-def _ending_at(model: PreTrainedModel, site: str) -> Iterator[None]:
-    """Let a pass end with a module: the layers above have nothing to add to what it read."""
-
-    def end(*_: object) -> None:
-        raise _Reached
-
-    handle = model.get_submodule(site).register_forward_hook(end)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _sample(texts: Sequence[str], sample: int | None, seed: int) -> list[str]:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from editors.model.loading import BaseModel
 from editors.surgery.batch import Batch
 from editors.surgery.tokens import Lookup
-from editors.surgery.trace import captured
+from editors.surgery.trace import captured, ending_at
 
 
 @torch.no_grad()
@@ -30,6 +30,6 @@ def keys_and_values(
         ContextExceeded: A prompt is longer than the base's context.
     """
     batch = Batch.of(base, [lookup.ids for lookup in lookups])
-    with captured(model, path, batch.place([lookup.token for lookup in lookups])) as seen:
+    with captured(model, path, batch.place([lookup.token for lookup in lookups])) as seen, ending_at(model, path):
         batch.run(model)
     return seen.input.float(), seen.output.float()

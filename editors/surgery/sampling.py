@@ -31,9 +31,10 @@ def sampled_texts(base: BaseModel, shapes: Sequence[tuple[int, int]], *, seed: i
     model, generator = view(base.model), torch.Generator().manual_seed(seed)
     texts: list[str] = []
     for length, count in shapes:
-        ids = torch.full((count, 1), _beginning(base), device=base.device)
+        ids, cache = torch.full((count, 1), _beginning(base), device=base.device), None
         for _ in range(length):
-            logits = model(input_ids=ids, use_cache=False).logits[:, -1].float().cpu()
+            output = model(input_ids=ids[:, -1:], past_key_values=cache, use_cache=True)
+            logits, cache = output.logits[:, -1].float().cpu(), output.past_key_values
             ids = torch.cat([ids, _draw(_without_special(base, logits), generator).to(ids.device)], dim=1)
         texts += [str(base.tokenizer.decode(row[1:], skip_special_tokens=True)).strip() for row in ids]
     return texts

@@ -20,7 +20,7 @@ from transformers import Cache, PreTrainedModel
 from editors.model.anatomy import anatomy_of
 from editors.model.loading import BaseModel
 from editors.surgery.batch import Batch
-from editors.surgery.trace import narrowed
+from editors.surgery.trace import ending_at, narrowed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,13 +83,14 @@ class Tails:
         return tails._with_layers_below(model)
 
     def _with_layers_below(self, model: PreTrainedModel) -> Tails:
-        """The same, with what the last layer below writes; it is read from one pass through the whole model."""
+        """The same, with what the last layer below writes, which is read from one pass up to it."""
         if not self.below:
             return self
         seen: list[Any] = []
         handle = model.get_submodule(self.below[-1]).register_forward_hook(lambda _m, _i, output: seen.append(output))
         try:
-            self._logits(model, torch.zeros(1, dtype=torch.long, device=self.ids.device), below=())
+            with ending_at(model, self.below[-1]):
+                self._logits(model, torch.zeros(1, dtype=torch.long, device=self.ids.device), below=())
         finally:
             handle.remove()
         return replace(self, written=seen[0])

@@ -8,7 +8,7 @@ a batch laid out row by row, row * tokens + token, because some modules see a ba
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from torch import Tensor, nn
@@ -105,6 +105,21 @@ def narrowed(model: nn.Module, path: str, places: Tensor) -> Iterator[None]:
 
     with _hooked(lambda: model.get_submodule(path).register_forward_pre_hook(hook)):
         yield
+
+
+@contextmanager
+def ending_at(model: nn.Module, path: str) -> Iterator[None]:
+    """End a forward pass, and the block with it, once the module at a path has run: the rest has nothing to add."""
+
+    def hook(*_: object) -> None:
+        raise _Reached
+
+    with suppress(_Reached), _hooked(lambda: model.get_submodule(path).register_forward_hook(hook)):
+        yield
+
+
+class _Reached(Exception):
+    """The pass has come as far as it is needed."""
 
 
 @contextmanager

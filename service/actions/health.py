@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import structlog
 
 from service.actions.services import Services
+from service.domain.answers import Lookups
 from service.domain.census import Census
 from service.domain.ports import Backlog, RuntimeInfo
 from service.errors import ErrataError, NotReady, StoreUnavailable
@@ -62,11 +64,13 @@ class Vitals:
 
     Attributes:
         census: What the database says; None when it does not answer.
+        lookups: What came of asking the answer cache, in each of its tiers.
     """
 
     info: RuntimeInfo
     backlog: Backlog
     census: Census | None
+    lookups: Sequence[Lookups]
 
     @property
     def index_rows(self) -> int:
@@ -87,7 +91,12 @@ async def vitals(services: Services) -> Vitals:
             found = await reading.census()
     except StoreUnavailable as error:
         _log.warning("the database cannot be measured", detail=error.detail)
-    return Vitals(info=services.runtime.info(), backlog=services.runtime.backlog(), census=found)
+    return Vitals(
+        info=services.runtime.info(),
+        backlog=services.runtime.backlog(),
+        census=found,
+        lookups=services.answers.lookups(),
+    )
 
 
 def info(services: Services) -> RuntimeInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from service.domain.answers import AnswerCache, NoAnswers
 from service.domain.artifacts import Artifacts
 from service.domain.bake_plans import Baker
 from service.domain.keys import Keyring, NoKeys
@@ -20,6 +21,7 @@ class Services:
         baker: Makes versions.
         artifacts: Keeps what they are made of.
         keyring: Who may do what.
+        answers: What keeps answers, to be looked at.
     """
 
     store: Store
@@ -27,3 +29,4 @@ class Services:
     baker: Baker
     artifacts: Artifacts
     keyring: Keyring = field(default_factory=NoKeys)
+    answers: AnswerCache = field(default_factory=NoAnswers)

@@ -14,6 +14,7 @@ from service.api.bake_bodies import BakeBody, BakeQuery
 from service.api.bake_pages import BakeList, BakePage, PlanPage, render_bake, render_bakes, render_plan
 from service.api.bodies import Door, JsonRoute
 from service.api.guard import needs
+from service.api.links import links
 from service.api.problem_documents import problem_responses
 from service.domain.bakes import Bake
 from service.domain.keys import KeyScope
@@ -47,6 +48,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         "model": BakePage,
         "description": "It is queued; ask Location how far it is.",
         "headers": {"Location": {"description": "The bake's path.", "schema": {"type": "string"}}},
+        "links": links("bake_id", "read_bake", "cancel_bake"),
     },
 }
 _STREAM: dict[int | str, dict[str, Any]] = {

@@ -83,6 +83,8 @@ Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_storable),
 """Text that says something, kept exactly as sent."""
 Tag = Annotated[str, Field(max_length=128), AfterValidator(_storable), AfterValidator(_not_blank)]
 Reason = Annotated[str, Field(max_length=2_000), AfterValidator(_storable), AfterValidator(_not_blank)]
+Words = Annotated[str, Field(max_length=2_000), AfterValidator(_storable), AfterValidator(_not_blank)]
+"""What to search for. It stands in a URL, of which a server reads 64 KiB; a character takes up to 12 bytes there."""
 Name = Annotated[str, Field(max_length=64), AfterValidator(_storable), AfterValidator(_not_blank)]
 """The id of an edit or the name of a version."""
 StopString = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_storable)]

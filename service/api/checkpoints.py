@@ -20,6 +20,7 @@ from service.api.bake_pages import (
 )
 from service.api.bodies import Door, JsonRoute
 from service.api.guard import needs
+from service.api.links import links
 from service.api.problem_documents import problem_responses
 from service.api.tar import TarResponse
 from service.domain.keys import KeyScope
@@ -62,6 +63,9 @@ _MOVING = (
     ArtifactDamaged,
 )
 """What can be wrong whenever another version is to answer: it is loaded first, then committed, then installed."""
+_LISTED: dict[int | str, dict[str, Any]] = {
+    200: {"links": links("version_id", "read_version", "activate_version", "export_version", pointer="/data/0/id")}
+}
 _TAR: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The files of the export.",
@@ -73,7 +77,7 @@ _TAR: dict[int | str, dict[str, Any]] = {
 @router.get(
     "/checkpoints",
     summary="List the versions of the model",
-    responses=problem_responses(Invalid, StoreUnavailable, ShuttingDown),
+    responses=_LISTED | problem_responses(Invalid, StoreUnavailable, ShuttingDown),
 )
 @needs(KeyScope.BAKE)
 async def list_versions(query: Annotated[VersionQuery, Query()], services: Door) -> VersionList:

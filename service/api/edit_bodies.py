@@ -21,7 +21,7 @@ from pydantic import Tag as Form
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
-from service.api.bodies import Body, Name, Reason, Tag, Text
+from service.api.bodies import Body, Name, Reason, Tag, Text, Words
 from service.domain.edits import AnswerMode, Descriptor, EditFilter, EditKind, EditState, NewEdit, Scope
 
 FORMS = frozenset(f"kind={kind}" for kind in EditKind)
@@ -280,7 +280,7 @@ class EditQuery(BaseModel):
     )
     tag: Tag | None = Field(None, description="Only those that carry this tag.")
     kind: EditKind | None = None
-    q: Text | None = Field(
+    q: Words | None = Field(
         None,
         description="Only those whose prompt and target hold these words, whatever their case; words in quotes must "
         "stand one after another.",

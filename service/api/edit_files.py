@@ -15,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from service.actions import edit_files
 from service.actions.edit_files import Told
 from service.api.asking import RepeatableAsker, answer, sent
-from service.api.bodies import Door, JsonRoute, Tag, Text
+from service.api.bodies import Door, JsonRoute, Tag, Words
 from service.api.edit_bodies import ImportedEditBody, KeptEdit
 from service.api.edit_pages import wanted_fields
 from service.api.guard import needs
 from service.api.invalid_requests import field_error
+from service.api.links import links
 from service.api.problem_documents import document, problem_responses
 from service.domain.edits import Edit, EditFilter, EditKind, EditState
 from service.domain.imports import MOST_EDITS, Imported, Line
@@ -43,6 +44,10 @@ _LINE: TypeAdapter[KeptEdit] = TypeAdapter(ImportedEditBody)
 _FILE = {NDJSON: {"schema": {"type": "string", "description": "One edit a line, as POST /edits takes it."}}}
 _EXPORTED: dict[int | str, dict[str, Any]] = {200: {"content": _FILE, "description": "The edits, oldest first."}}
 
+_IMPORTED: dict[int | str, dict[str, Any]] = {
+    201: {"links": links("edit_id", "read_edit", "retract_edit", pointer="/ids/0")}
+}
+
 
 class ImportPage(BaseModel):
     """What an import has added."""
@@ -62,7 +67,7 @@ class ExportQuery(BaseModel):
     )
     tag: Tag | None = Field(None, description="Only those that carry this tag.")
     kind: EditKind | None = None
-    q: Text | None = Field(None, description="Only those that hold these words, as in GET /edits.")
+    q: Words | None = Field(None, description="Only those that hold these words, as in GET /edits.")
 
     def filter(self) -> EditFilter:
         """In the domain's words."""
@@ -75,7 +80,8 @@ class ExportQuery(BaseModel):
     summary="Import a file of edits",
     status_code=201,
     response_model=ImportPage,
-    responses=problem_responses(UnsupportedMediaType, Invalid, ImportRefused, StoreUnavailable, ShuttingDown),
+    responses=_IMPORTED
+    | problem_responses(UnsupportedMediaType, Invalid, ImportRefused, StoreUnavailable, ShuttingDown),
     openapi_extra={"requestBody": {"required": True, "content": _FILE}},
 )
 @needs(KeyScope.EDITS_WRITE)

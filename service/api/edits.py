@@ -15,6 +15,7 @@ from service.api.edit_bodies import EditQuery, NewEditBody
 from service.api.edit_changes import ChangedEditBody
 from service.api.edit_pages import AnyEdit, EditList, History, render_edit, render_history, render_page
 from service.api.guard import needs
+from service.api.links import links
 from service.api.problem_documents import problem_responses
 from service.domain.edits import Edit
 from service.domain.keys import KeyScope
@@ -51,9 +52,14 @@ class RetractQuery(BaseModel):
     reason: Reason | None = None
 
 
+_NEXT = ("read_edit", "change_edit", "retract_edit", "read_history")
 _CREATED: dict[int | str, dict[str, Any]] = {
-    201: {"headers": {"Location": {"description": "The edit's path.", "schema": {"type": "string"}}, "ETag": _ETAG}}
+    201: {
+        "headers": {"Location": {"description": "The edit's path.", "schema": {"type": "string"}}, "ETag": _ETAG},
+        "links": links("edit_id", *_NEXT),
+    }
 }
+_LISTED: dict[int | str, dict[str, Any]] = {200: {"links": links("edit_id", *_NEXT, pointer="/data/0/id")}}
 _READ: dict[int | str, dict[str, Any]] = {200: {"headers": {"ETag": _ETAG}}}
 
 
@@ -78,7 +84,7 @@ def _created(edit: Edit) -> Answer:
     return answer(render_edit(edit), 201, Location=f"/edits/{edit.id}", ETag=f'"{edit.revision}"')
 
 
-@router.get("/edits", summary="List edits", responses=problem_responses(Invalid, StoreUnavailable))
+@router.get("/edits", summary="List edits", responses=_LISTED | problem_responses(Invalid, StoreUnavailable))
 @needs(KeyScope.EDITS_READ)
 async def list_edits(query: Annotated[EditQuery, Query()], services: Door) -> EditList:
     """Newest first; all but the retracted unless `state` says otherwise."""

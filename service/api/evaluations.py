@@ -15,6 +15,7 @@ from service.api.evaluation_bodies import EvaluateBody, EvaluationQuery
 from service.api.evaluation_pages import EvaluationList, EvaluationPage, render_evaluation, render_page
 from service.api.evaluation_report import render
 from service.api.guard import needs
+from service.api.links import links
 from service.api.problem_documents import problem_responses
 from service.domain.evaluations import Evaluation, EvaluationState
 from service.domain.keys import KeyScope
@@ -43,12 +44,15 @@ router = APIRouter(route_class=JsonRoute, tags=["evaluations"])
 
 EvaluationId = Annotated[str, Path(description="Such as ev17.")]
 
-_QUEUED: dict[int | str, dict[str, Any]] = {
+_LINKS = links("evaluation_id", "read_evaluation", "read_report", "cancel_evaluation")
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"links": _LINKS},
     202: {
         "model": EvaluationPage,
         "description": "It is queued; ask Location how far it is.",
         "headers": {"Location": {"description": "The evaluation's path.", "schema": {"type": "string"}}},
-    }
+        "links": _LINKS,
+    },
 }
 
 
@@ -56,7 +60,7 @@ _QUEUED: dict[int | str, dict[str, Any]] = {
     "/eval",
     summary="Measure whether edits work and break nothing",
     response_model=EvaluationPage,
-    responses=_QUEUED
+    responses=_ANSWERS
     | problem_responses(
         MalformedJson,
         EditNotFound,

@@ -11,6 +11,11 @@ from service.errors import FieldError, Invalid, MalformedJson, RequestError
 Found = Mapping[str, Any]
 """One error of the validator: its `type`, its place (`loc`, which begins with body, query, ...), and its `msg`."""
 
+MOST_ERRORS = 100
+"""Told of one request; of what is wrong beyond them, the number."""
+_LONGEST_NAME = 200
+"""Of a field that a pointer names; the names of unknown ones are the caller's."""
+
 _WORDS = {
     "missing": "is required",
     "extra_forbidden": "is not known here",
@@ -26,7 +31,7 @@ def explain(found: Sequence[Found]) -> RequestError:
     if first["type"] == "json_invalid":
         return MalformedJson(f"{first['ctx']['error']}, at character {first['loc'][-1]} of the body.")
     more = f" ({len(found) - 1} more in `errors`)" if len(found) > 1 else ""
-    return Invalid(f"{_subject(first)} {_words(first)}{more}.", errors=tuple(field_error(error) for error in found))
+    return Invalid(f"{_subject(first)} {_words(first)}{more}.", errors=tuple(map(field_error, found[:MOST_ERRORS])))
 
 
 def field_error(error: Found) -> FieldError:
@@ -50,7 +55,7 @@ def _pointer(error: Found) -> str:
     parts = [part for part in error["loc"][1:] if part not in FORMS]
     if error["type"] == UNKNOWN_KIND:
         parts.append("kind")
-    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+    return "".join(f"/{str(part)[:_LONGEST_NAME].replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 
 def _words(error: Found) -> str:

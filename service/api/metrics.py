@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from service.actions import health
 from service.actions.health import Vitals
@@ -13,6 +16,7 @@ from service.api.bodies import Door, JsonRoute
 from service.api.guard import needs
 from service.api.meters import METRICS_PATH, Meters
 from service.api.problem_documents import problem_responses
+from service.domain.answers import Lookups
 
 router = APIRouter(route_class=JsonRoute, tags=["health"])
 
@@ -47,6 +51,7 @@ def _gauges(vitals: Vitals) -> CollectorRegistry:
     gauge("memory_edits", "Edits in the live memory.", vitals.info.edits)
     gauge("index_rows", "Texts in the live memory's index.", vitals.index_rows)
     gauge("database_up", "Whether the database answers.", float(vitals.census is not None))
+    registry.register(_Lookups(vitals.lookups))
     if vitals.census is not None:
         gauge("database_revision", "The newest change.", vitals.census.revision)
         gauge("revision_lag", "Changes not yet in force here.", vitals.census.revision - vitals.info.revision)
@@ -55,3 +60,20 @@ def _gauges(vitals: Vitals) -> CollectorRegistry:
         for state, count in vitals.census.edits.items():
             edits.labels(state.value).set(count)
     return registry
+
+
+class _Lookups(Collector):
+    """Counts that are kept elsewhere."""
+
+    def __init__(self, lookups: Sequence[Lookups]) -> None:
+        self._lookups = lookups
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """By tier and outcome."""
+        counter = CounterMetricFamily(
+            "errata:answer_cache_lookups", "Answers looked for in the cache.", labels=("tier", "outcome")
+        )
+        for tier in self._lookups:
+            for outcome, count in (("hit", tier.hits), ("miss", tier.misses), ("error", tier.errors)):
+                counter.add_metric((tier.tier, outcome), count)
+        yield counter

@@ -14,6 +14,7 @@ from service import __version__
 from service.cli import (
     bakes,
     checkpoints,
+    databases,
     edit_files,
     edits,
     evaluations,
@@ -46,6 +47,7 @@ app.add_typer(training.app, name="train")
 app.command("stats")(stats.stats)
 app.command("trace")(trace.trace)
 app.add_typer(keys.app, name="keys")
+app.add_typer(databases.app, name="db")
 
 
 def main() -> None:

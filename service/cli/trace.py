@@ -60,7 +60,7 @@ def trace(
         raise failure(error.detail, error.hint, 1) from None
     except ValueError as error:
         raise failure(f"{error}.", "errata trace --help describes the options.", 2) from None
-    document = {"model": model.name, "fingerprint": model.fingerprint, "config": asdict(config), **_plain(found)}
+    document = {"model": model.name, "fingerprint": model.fingerprint, "config": asdict(config), **found.plain()}
     save(output, json.dumps(document, indent=2) + "\n", 1)
     draw(found, model.name, output.with_suffix(".png"))
     if as_json:
@@ -106,13 +106,3 @@ def draw(found: CausalTrace, name: str, path: Path) -> None:
 
 def _rounded(value: Any) -> Any:
     return f"{value:.4f}" if isinstance(value, float) else value
-
-
-def _plain(found: CausalTrace) -> dict[str, Any]:
-    """As JSON has it, where what no fact has is null."""
-    held = asdict(found) | {"layer": found.layer}
-    held["effects"] = {
-        state: {place: [None if value != value else value for value in values] for place, values in effects.items()}
-        for state, effects in found.effects.items()
-    }
-    return held

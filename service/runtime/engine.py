@@ -42,6 +42,11 @@ class Engine(Protocol):
         """Whether it can be asked with a conversation."""
         ...
 
+    @property
+    def is_here(self) -> bool:
+        """Whether its model is held in this process, where nobody changes it."""
+        ...
+
     async def write(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Answer a prompt. A caller that is cancelled takes its request with it.
 
@@ -89,6 +94,11 @@ class TransformersEngine:
     async def warm_up(self) -> None:
         """Answer a first prompt."""
         await self.write("warm up", Sampling(max_new_tokens=2))
+
+    @property
+    def is_here(self) -> bool:
+        """It is."""
+        return True
 
     @property
     def converses(self) -> bool:

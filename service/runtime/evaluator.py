@@ -93,7 +93,7 @@ class Evaluator:
     ) -> None:
         self._versions = versions
         self._engine = versions.base.engine
-        self._is_here = isinstance(self._engine, TransformersEngine)
+        self._is_here = self._engine.is_here
         self._modes: tuple[Mode, ...] = (GENERATED, TEACHER_FORCED) if self._is_here else (GENERATED,)
         self._reader = reader
         self._state = state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 
@@ -14,10 +15,15 @@ SECONDS_BETWEEN_LOOKS = 1.0
 _log = structlog.get_logger(__name__)
 
 
-async def follow(runtime: Runtime) -> None:
-    """Look for new changes once a second, until cancelled; a database that is away is looked for again."""
+async def follow(runtime: Runtime, heard: asyncio.Event) -> None:
+    """Look for new changes whenever `heard` is set, and once a second in any case, until cancelled.
+
+    A database that is away is looked for again.
+    """
     while True:
-        await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(heard.wait(), SECONDS_BETWEEN_LOOKS)
+        heard.clear()
         try:
             await runtime.catch_up()
         except ErrataError as error:

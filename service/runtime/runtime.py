@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, replace
 
 from editors.model.loading import BaseModel
+from service.domain.answers import AnswerCache
 from service.domain.artifacts import Artifacts
 from service.domain.edits import AnswerMode, Descriptor, Embeddings, StoredEdit
 from service.domain.evaluations import EvaluationReport, EvaluationRequest
@@ -18,6 +19,7 @@ from service.domain.previews import Probed
 from service.domain.serving import Serving
 from service.errors import EditTooLong, NotCaughtUp, VersionUnavailable
 from service.runtime.answers import Answers, question_of
+from service.runtime.cached_answers import CachedAnswers
 from service.runtime.decisions import Decisions
 from service.runtime.descriptors import batches
 from service.runtime.engine import TransformersEngine
@@ -55,6 +57,7 @@ class ModelRuntime:
         suites: What can be evaluated by name.
         counterfactual: Answers prompts in the scope of an edit; the base itself when None.
         file: Where the memory is saved for a quick start; it is not when None.
+        cache: Keeps answers; each is written anew when None.
         line: In which requests wait for the model; the usual one when None.
     """
 
@@ -69,6 +72,7 @@ class ModelRuntime:
         suites: Suites,
         counterfactual: BaseModel | None = None,
         file: MemoryFile | None = None,
+        cache: AnswerCache | None = None,
         line: Line | None = None,
     ) -> None:
         self._base = base
@@ -90,7 +94,7 @@ class ModelRuntime:
         )
         self._state = LiveState(memory, LiveServing(Serving(), {self._versions.base.id: self._versions.base}))
         self._decisions = Decisions(self._state, self._memory_owner)
-        self._answers = Answers(self._engine, self._reader)
+        self._answers = CachedAnswers(Answers(self._engine, self._reader), cache, store)
         self._file = file
         self._evaluator = Evaluator(
             self._versions,
@@ -210,7 +214,7 @@ class ModelRuntime:
         """Answer a prompt piece by piece, with the text that `generate` gives; raises as it does."""
         began = time.perf_counter()
         chosen = await self._chosen(request)
-        pieces = await self._answers.stream(request, chosen.version.engine, chosen.edit)
+        pieces = await self._answers.stream(request, chosen.version, chosen.edit)
         return stream_of(chosen, pieces, began=began, stripped=request.stripped)
 
     async def _chosen(self, request: GenerationRequest) -> Chosen:
@@ -247,7 +251,7 @@ class ModelRuntime:
         return await self._answered(request, chosen_by(decided), time.perf_counter())
 
     async def _answered(self, request: GenerationRequest, chosen: Chosen, began: float) -> Generation:
-        completion = await self._answers.answer(request, chosen.version.engine, chosen.edit)
+        completion = await self._answers.answer(request, chosen.version, chosen.edit)
         return generation_of(chosen, completion, began=began, stripped=request.stripped)
 
     async def plan(self, request: EvaluationRequest) -> int:

@@ -53,7 +53,8 @@ def generation_of(chosen: Chosen, completion: Completion, *, began: float, strip
         text=completion.text.strip() if stripped else completion.text,
         usage=completion.usage,
         finish_reason=completion.finish_reason,
-        first_seconds=None if completion.first_at is None else completion.first_at - began,
+        # Who joined others that wait for the same answer may have come after its first token.
+        first_seconds=None if completion.first_at is None else max(0.0, completion.first_at - began),
     )
 
 

@@ -99,6 +99,11 @@ class UpstreamEngine:
         await self._client.aclose()
 
     @property
+    def is_here(self) -> bool:
+        """It is not."""
+        return False
+
+    @property
     def converses(self) -> bool:
         """Whether it can be asked with a conversation; the server says so itself where it cannot."""
         return True

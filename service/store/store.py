@@ -29,6 +29,8 @@ from service.store.versions import PostgresVersionReader, PostgresVersionWriter
 
 WRITE_LOCK = 0x657272617461
 """The advisory lock of writers: "errata" in ASCII."""
+NEWS = "errata_changes"
+"""The channel that is notified of committed changes."""
 CONNECT_SECONDS = 5
 WAIT_SECONDS = 10
 """Longest wait for a free connection, and for the write lock."""
@@ -156,7 +158,7 @@ class PostgresStore:
                 if receipt is not None:
                     await keep(connection, receipt)
                 if log.revision > before:
-                    await connection.execute(text("NOTIFY errata_changes"))
+                    await connection.execute(text(f"NOTIFY {NEWS}"))
 
     @asynccontextmanager
     async def recording(self, *, receipt: Receipt | None = None) -> AsyncIterator[PostgresRecording]:

@@ -14,6 +14,7 @@ from service.app import create_app
 from service.runtime.elsewhere import NoBaker
 from service.runtime.line import Line
 from service.runtime.upstream import UpstreamEngine
+from service.store.answers import LocalAnswers
 from tests.upstreams import MODEL, Upstream, answered, breaking, endless, event, on_a_socket, reply
 
 pytestmark = pytest.mark.anyio
@@ -34,12 +35,13 @@ def upstream():
 async def errata(store, start_runtime, artifacts):
     """Starts a service in front of the server at a URL, and gives a client of it."""
     async with AsyncExitStack() as stack:
+        cache = LocalAnswers(most_bytes=1 << 20, seconds=3600)
 
         async def start(url, *, counterfactual=None, seconds=PATIENT, line=None):
             engine = await stack.enter_async_context(
                 UpstreamEngine(f"{url}/v1", model=MODEL, key=KEY, timeout_seconds=seconds, line=line)
             )
-            runtime = await start_runtime(store, base=engine, counterfactual=counterfactual)
+            runtime = await start_runtime(store, base=engine, counterfactual=counterfactual, cache=cache)
             services = Services(store, runtime, NoBaker(MODEL), artifacts)
             app = create_app(services)
 
@@ -125,6 +127,12 @@ async def test_an_edit_answers_without_the_server(errata, address, upstream, tin
     assert (await ask(client, "Who leads France?")).json()["source"] == "edit"
     assert upstream.asked == []
     assert (await ask(client)).json()["source"] == "base"
+
+
+async def test_what_the_server_says_is_never_kept_since_its_model_may_change(client, upstream):
+    assert (await ask(client)).json()["text"] == "for? play Messi does team What"
+    upstream.behaviour = reply(200, {"choices": [{"text": "Inter Miami", "finish_reason": "stop"}]})
+    assert (await ask(client)).json()["text"] == "Inter Miami"
 
 
 async def test_without_a_counterfactual_model_the_server_reads_the_edit(client, upstream):

@@ -106,7 +106,7 @@ def test_rome_is_measured_by_form_and_what_it_gives_up_is_counted(base, asked):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_timed_in_a_process_of_its_own(folder, method):
-    found = costs.timed(folder, method, [folder], 1)
+    found = costs.timed(costs.Measured(folder, (folder,)), method, 1)
     assert found.method == method and found.parameters > 0
     assert 0 < found.seconds <= found.slowest and found.peak_bytes >= 0
     assert any(line.startswith(f"| {found.model} |") for line in costs.render([found], 1))

@@ -13,7 +13,7 @@ from peft import PeftModel
 
 from editors.delta import install
 from editors.delta_files import load, save, to_hf, to_peft
-from editors.errors import EmptyTarget
+from editors.errors import EditFailed, EmptyTarget
 from editors.evaluation.subjects import ModelSubject
 from editors.method import EditRequest
 from editors.methods.fine_tuning.config import FineTuningConfig
@@ -133,7 +133,7 @@ def test_prepare_leaves_no_trace(bases, assets, method, model_type, dtype):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0], ids=["first", "middle", "last"])
-def test_prepare_leaves_no_trace_when_the_model_fails_midway(bases, assets, method, share, monkeypatch):
+def test_prepare_leaves_no_trace_when_memory_runs_out_midway(bases, assets, method, share, monkeypatch):
     base = bases("llama")
     folders, before = assets(base), traces(base)
     kind, calls = type(base.model), []
@@ -152,7 +152,7 @@ def test_prepare_leaves_no_trace_when_the_model_fails_midway(bases, assets, meth
             method.prepare(base, REQUESTS, QUICK[method.name], assets=folders)
 
     prepare_with(failing=None)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(EditFailed, match="Memory ran out"):
         prepare_with(failing=1 + round(share * (len(calls) - 1)))
     assert traces(base) == before
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from benchmarks.report import INDEX, RESULTS, index
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -23,3 +25,13 @@ def test_links_between_the_documents_lead_somewhere():
         if not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_the_page_of_benchmarks_leads_to_every_one_of_them():
+    assert INDEX.read_text("utf-8") == index()
+    assert {page.stem for page in RESULTS.glob("*.md")} == {page.stem for page in RESULTS.glob("*.json")}
+
+
+def test_every_program_that_writes_a_page_is_run_by_make_benchmark():
+    run = set(re.findall(r"-m benchmarks\.(\w+)", (ROOT / "Makefile").read_text("utf-8")))
+    assert {page.stem for page in RESULTS.glob("*.md")} <= run

@@ -62,6 +62,8 @@ def test_an_unknown_setting_unlike_any_other_points_to_the_list():
         ("ERRATA_RATE_LIMIT", "ten"),
         ("ERRATA_RATE_LIMIT", "10"),
         ("ERRATA_RATE_LIMIT", "10/fortnight"),
+        ("ERRATA_ANSWER_CACHE_BYTES", "-1"),
+        ("ERRATA_ANSWER_CACHE_SECONDS", "0"),
         ("ERRATA_MAX_BODY_BYTES", "0"),
         ("ERRATA_DRAIN_SECONDS", "-1"),
         ("ERRATA_LOG_PROMPTS", "perhaps"),

@@ -17,8 +17,10 @@ from editors.method import EditRequest, origin
 from editors.methods.fine_tuning.config import FineTuningConfig
 from editors.model.loading import BaseModel
 from editors.model.views import view
-from editors.surgery.batch import Batch, Targets, targets_of
+from editors.surgery.batch import Targets, targets_of
+from editors.surgery.room import within_memory
 from editors.surgery.sampling import sampled_texts
+from editors.surgery.tails import Tails
 from editors.surgery.trace import reweighted
 from editors.surgery.verify import verify
 
@@ -30,6 +32,7 @@ class FineTuning:
     config = FineTuningConfig
     tolerance = 1e-4
 
+    @within_memory
     def prepare(
         self, base: BaseModel, requests: Sequence[EditRequest], config: FineTuningConfig, *, assets: Sequence[Path] = ()
     ) -> Delta:
@@ -47,6 +50,7 @@ class FineTuning:
             ContextExceeded: A prompt is too long with its target.
             NonFiniteEdit: Training went astray.
             IneffectiveEdit: A target is no likelier than before.
+            EditFailed: Memory ran out.
             ValueError: There are no requests, or the model has no such layer.
         """
         if not requests:
@@ -68,23 +72,24 @@ class _Kept:
     """Texts whose continuations should stay, and what the base says after each of their tokens.
 
     Attributes:
-        batch: The texts.
+        texts: Whole, with the work of the layers below the trained one done.
         unedited: Log-probabilities at their tokens: [tokens, vocabulary].
     """
 
-    batch: Batch
+    texts: Tails
     unedited: Tensor
 
     @classmethod
     def of(cls, base: BaseModel, model: PreTrainedModel, config: FineTuningConfig) -> _Kept:
         texts = sampled_texts(base, config.kept_texts, seed=config.seed)
-        batch = Batch.of(base, [base.tokenizer(text)["input_ids"] for text in texts if text])
+        sequences = [base.tokenizer(text)["input_ids"] for text in texts if text]
+        tails = Tails.of(base, model, sequences, [0] * len(sequences), config.layer_of(base.model.config))
         with torch.no_grad():
-            return cls(batch, batch.log_probabilities(model, batch.occupied))
+            return cls(tails, tails.log_probabilities(model, tails.occupied))
 
     def divergence(self, model: PreTrainedModel) -> Tensor:
         """KL(base || edited), mean over the tokens."""
-        edited = self.batch.log_probabilities(model, self.batch.occupied)
+        edited = self.texts.log_probabilities(model, self.texts.occupied)
         return kl_div(edited, self.unedited, log_target=True, reduction="batchmean")
 
 

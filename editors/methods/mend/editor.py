@@ -17,6 +17,7 @@ from editors.methods.mend.settling import OwnPrompts, settle
 from editors.model.anatomy import anatomy_of
 from editors.model.loading import BaseModel
 from editors.model.views import view
+from editors.surgery.room import within_memory
 from editors.surgery.verify import refuse_non_finite
 
 
@@ -27,6 +28,7 @@ class Mend:
     config = MendConfig
     tolerance = 1e-4
 
+    @within_memory
     def prepare(
         self, base: BaseModel, requests: Sequence[EditRequest], config: MendConfig, *, assets: Sequence[Path] = ()
     ) -> Delta:
@@ -48,6 +50,7 @@ class Mend:
             TrainedEditorNotFound: No folder holds an editor, or its file is damaged.
             TrainedEditorMismatch: The editor belongs to another base model.
             NonFiniteEdit: The edit came out infinite or undefined.
+            EditFailed: Memory ran out.
             ValueError: There are no requests.
         """
         if not requests:

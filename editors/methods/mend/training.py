@@ -28,11 +28,11 @@ from editors.methods.mend.config import MendRecipe
 from editors.methods.mend.decompose import Factors, edit_gradients
 from editors.methods.mend.files import TrainedEditor, save, stored
 from editors.methods.mend.groups import Group, drawn_groups, split, whole_groups
-from editors.methods.mend.memory import enough_memory
 from editors.methods.mend.network import Networks
 from editors.methods.mend.objective import Probes, end_of_answers, in_force, owners_of
 from editors.model.loading import BaseModel, load_base
 from editors.model.views import view
+from editors.surgery.room import enough_memory
 from editors.training.checkpoints import Checkpoint
 
 LEAST_CASES = 20

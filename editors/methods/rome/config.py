@@ -32,6 +32,8 @@ class RomeConfig:
     Attributes:
         layer: Index of the layer whose mlp_out is edited; None takes the architecture's relative depth (`DEPTHS`).
         prefixes: (tokens, texts): how many sampled texts of which length stand before the prompt, besides none.
+        prompts_per_step: Of the prompts, the bare one among them, how many a step of v* scores; they take turns. None
+            scores all at every step, as the authors' code does.
         steps: Most steps of Adam for v*.
         learning_rate: Of Adam.
         stop_loss: Mean negative log-likelihood of a target's token at which v* is good enough.
@@ -52,6 +54,7 @@ class RomeConfig:
 
     layer: int | None = None
     prefixes: tuple[tuple[int, int], ...] = ((5, 10), (10, 10))
+    prompts_per_step: int | None = None
     steps: int = 20
     learning_rate: float = 0.5
     stop_loss: float = 5e-2
@@ -70,6 +73,8 @@ class RomeConfig:
             raise ValueError("steps, learning_rate and clamp must be positive")
         if min(self.kl_factor, self.weight_decay, self.ridge, self.stop_loss) < 0:
             raise ValueError("kl_factor, weight_decay, ridge and stop_loss must not be negative")
+        if self.prompts_per_step is not None and self.prompts_per_step < 2:
+            raise ValueError("prompts_per_step must be 2 or more, or None")
         if any(length < 1 or count < 1 for length, count in self.prefixes):
             raise ValueError("prefixes are pairs of positive numbers: tokens, texts")
 

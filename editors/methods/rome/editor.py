@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from editors.methods.rome.v_star import Objective, Reach, v_star
 from editors.model.generation import end_tokens
 from editors.model.loading import BaseModel
 from editors.surgery import covariance
+from editors.surgery.room import within_memory
 from editors.surgery.sampling import sampled_texts
 from editors.surgery.tokens import Lookup, find_subject, locate, target_ids
 from editors.surgery.verify import refuse_non_finite, verify
@@ -31,6 +33,7 @@ class Rome:
     config = RomeConfig
     tolerance = 1e-4
 
+    @within_memory
     def prepare(
         self, base: BaseModel, requests: Sequence[EditRequest], config: RomeConfig, *, assets: Sequence[Path] = ()
     ) -> Delta:
@@ -50,6 +53,7 @@ class Rome:
             StatisticsNotFound: No folder holds the covariance of this model at this layer.
             NonFiniteEdit: An edit came out infinite or undefined.
             IneffectiveEdit: With all edits in place, a target is no likelier than before.
+            EditFailed: Memory ran out.
             ValueError: There are no requests, or the model has no such layer, or no token that ends an answer where one
                 is to be trained.
         """
@@ -88,9 +92,16 @@ def _edit(
     k, v = (now.k_bare, now.v_bare) if config.original_keys else (now.k_star, now.v)
     along = direction(factor, now.k_star)
     reach = Reach(along, k) if config.whole_change else None
-    objective = Objective.of(base, edited, layer, lookups, target, essence, reach)
-    residual = v_star(objective, v, config) - v
+    objectives = [Objective.of(base, edited, layer, some, target, essence, reach) for some in _turns(lookups, config)]
+    residual = v_star(objectives, v, config) - v
     return Delta(base=base.fingerprint, changes={f"{path}.weight": rank_one(along, k, residual)})
+
+
+def _turns(lookups: Sequence[Lookup], config: RomeConfig) -> list[list[Lookup]]:
+    """What the steps of v* score in turn: the bare prompt, and a share of the others."""
+    bare, *others = lookups
+    turns = 1 if config.prompts_per_step is None else max(1, math.ceil(len(others) / (config.prompts_per_step - 1)))
+    return [[bare, *others[turn::turns]] for turn in range(turns)]
 
 
 def _other_forms(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import torch
 from torch import Tensor
@@ -90,7 +91,7 @@ class Objective:
         places = torch.cat([*before, tails.place([len(lookup.ids) - 1 for lookup, _ in rows])[-1:]])
         path = base.anatomy.within(layer, base.anatomy.mlp_out)
         with torch.no_grad(), captured(model, path) as seen:
-            unedited = tails.log_probabilities(model, places)[-1:]
+            unedited = tails.log_probabilities(model, places[-1:])
         subjects = tails.place([lookup.token for lookup, _ in rows])
         return cls(
             model=model,
@@ -118,13 +119,13 @@ class Objective:
         return -own.mean(), kl
 
 
-def v_star(objective: Objective, v_0: Tensor, config: RomeConfig) -> Tensor:
+def v_star(objectives: Sequence[Objective], v_0: Tensor, config: RomeConfig) -> Tensor:
     """Optimise v* = v_0 + delta by Adam, where delta is added to what the module writes at the subject's last token.
 
     Loss: -log P(target) + kl_factor * KL(edited || unedited) on the essence + weight_decay * ||delta|| / ||v_0||^2.
 
     Args:
-        objective: Prompts and targets.
+        objectives: Prompts and targets: each step takes the next, and v* is good enough when it is so for all in turn.
         v_0: What the module writes there now: [out], float32.
         config: Settings.
 
@@ -136,7 +137,8 @@ def v_star(objective: Objective, v_0: Tensor, config: RomeConfig) -> Tensor:
     """
     delta = torch.zeros_like(v_0, requires_grad=True)
     optimizer = torch.optim.Adam([delta], lr=config.learning_rate)
-    for _ in range(config.steps):
+    good_enough = 0
+    for objective in islice(cycle(objectives), config.steps):
         with torch.enable_grad():
             nll, kl = objective.measure(delta)
             loss = nll + config.kl_factor * kl + config.weight_decay * delta.norm() / v_0.norm() ** 2
@@ -144,7 +146,8 @@ def v_star(objective: Objective, v_0: Tensor, config: RomeConfig) -> Tensor:
             raise NonFiniteEdit(
                 "The loss of v* is not finite.", hint="Lower the learning rate; prefer bfloat16 to float16."
             )
-        if nll < config.stop_loss:
+        good_enough = good_enough + 1 if nll < config.stop_loss else 0
+        if good_enough == len(objectives):
             break
         (delta.grad,) = torch.autograd.grad(loss, [delta])
         optimizer.step()

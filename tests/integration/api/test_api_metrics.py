@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from dataclasses import replace
+from socket import socket
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,12 +13,18 @@ from sqlalchemy.exc import DataError
 from structlog.testing import capture_logs
 
 from service.actions.services import Services
+from service.domain.answers import KeptAnswer
+from service.domain.generations import FinishReason, Usage
 from service.settings import Settings
+from service.store.answers import open_answers
 from tests.fakes import ExactRuntime, LostStore, client_of
 
 pytestmark = pytest.mark.anyio
 
 QA = {"prompt": "a", "target": "b"}
+
+
+LOOKUPS = [("errata:answer_cache_lookups_total", ("outcome", outcome)) for outcome in ("hit", "miss", "error")]
 
 
 async def measured(client):
@@ -92,6 +100,21 @@ async def test_without_the_database_what_this_replica_knows_is_measured(lost):
     assert found["errata:database_up",] == 0
     assert found["errata:num_requests_running",] == found["errata:num_requests_waiting",] == 0
     assert ("errata:revision_lag",) not in found
+
+
+async def test_what_came_of_asking_the_answer_cache_is_counted_by_tier(services):
+    kept = KeptAnswer(text="a", usage=Usage(prompt_tokens=1, completion_tokens=1), finish_reason=FinishReason.STOP)
+    with closing(socket()) as nobody:  # bound, and not listening
+        nobody.bind(("127.0.0.1", 0))
+        url = f"redis://127.0.0.1:{nobody.getsockname()[1]}"
+        async with open_answers(Settings(redis_url=url), made_by="tests") as answers:
+            await answers.put("k", kept)
+            for key in ("k", "k", "l"):
+                await answers.get(key)
+            async with client_of(replace(services, answers=answers)) as client:
+                found = await measured(client)
+    lookups = {tier: [found[(*lookup, ("tier", tier))] for lookup in LOOKUPS] for tier in ("memory", "redis")}
+    assert lookups == {"memory": [2, 1, 0], "redis": [0, 0, 1]}
 
 
 async def test_a_request_is_logged_without_anything_that_was_said(client, post):

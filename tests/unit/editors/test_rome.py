@@ -15,6 +15,7 @@ from editors.model.anatomy import ANATOMIES
 from editors.model.loading import load_base
 from editors.model.views import view
 from editors.surgery import covariance
+from editors.surgery.sampling import sampled_texts
 from editors.surgery.tokens import locate
 from tests.tiny_models import CONFIGS, UNKNOWN, save_lively, tiny_corpus
 
@@ -90,6 +91,21 @@ def test_other_prefixes_give_another_edit(base, assets):
     assert not torch.equal(one.changes[site].v, other.changes[site].v)
 
 
+def test_prompts_that_take_turns_still_make_the_target_likelier_after_each_of_them(base, assets):
+    prefixes = ((2, 6),)
+    delta = prepare(base, assets, FRANCE, prefixes=prefixes, prompts_per_step=3, steps=12)
+    edited = install(base, delta)
+    for prefix in ("", *(f"{text}. " for text in sampled_texts(base, prefixes, seed=0))):
+        asked = EditRequest(prompt=prefix + FRANCE.prompt, target="Lyon")
+        assert mean_log_probability(edited, base, asked) > mean_log_probability(base.model, base, asked)
+    everyone = prepare(base, assets, FRANCE, prefixes=prefixes, prompts_per_step=7, steps=12)
+    (site,) = everyone.changes
+    assert torch.equal(
+        everyone.changes[site].u, prepare(base, assets, FRANCE, prefixes=prefixes, steps=12).changes[site].u
+    )
+    assert not torch.equal(everyone.changes[site].u, delta.changes[site].u)
+
+
 def test_the_original_update_differs_from_the_corrected_one_unless_there_are_no_prefixes(base, assets):
     def update(**settings):
         return next(iter(prepare(base, assets, FRANCE, **settings).changes.values())).u
@@ -145,7 +161,15 @@ def test_every_architecture_has_a_default_layer(model_type):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"steps": 0}, {"learning_rate": 0.0}, {"clamp": -1.0}, {"ridge": -1.0}, {"prefixes": ((0, 1),)}]
+    "setting",
+    [
+        {"steps": 0},
+        {"learning_rate": 0.0},
+        {"clamp": -1.0},
+        {"ridge": -1.0},
+        {"prefixes": ((0, 1),)},
+        {"prompts_per_step": 1},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
