@@ -51,7 +51,7 @@ class Upstream:
         gone: Set when somebody leaves before the end of an answer.
         release: What `held` waits for.
         most: Questions that were there at once.
-        listed: The status of `/v1/models`.
+        listed: The status of `/v1/models`; None where it hangs.
     """
 
     behaviour: Behaviour | None = None
@@ -61,10 +61,14 @@ class Upstream:
     arrived: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     now: int = 0
     most: int = 0
-    listed: int = 200
+    listed: int | None = 200
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/v1/models":
+            while self.listed is None and (await receive())["type"] != "http.disconnect":
+                pass
+            if self.listed is None:
+                return
             await reply(self.listed, {"data": [{"id": MODEL, "max_model_len": 77}]})({}, receive, send)
             return
         body = b""

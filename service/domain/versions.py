@@ -39,6 +39,10 @@ class Base:
     name: str
     fingerprint: str
 
+    def is_other_than(self, loaded: Base) -> bool:
+        """Whether the base that is loaded is known to be another; of one elsewhere, nothing is known."""
+        return loaded.fingerprint not in {"", self.fingerprint}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BakedEdit:

@@ -9,11 +9,13 @@ from threading import Lock
 from typing import NoReturn
 
 from service.domain.generations import Sampling
-from service.errors import ShuttingDown, WeightsElsewhere
+from service.errors import QueueFull, ShuttingDown, UpstreamBusy, WeightsElsewhere
 from service.runtime.engine import Engine
 
 ASKED_AT_ONCE = 8
 """So that an evaluation leaves room for callers."""
+TRIES = 10
+"""For each question, before an evaluation fails for a server with too much to do."""
 
 
 class CalledModel:
@@ -66,14 +68,19 @@ class CalledModel:
 
     async def _answers(self, prompts: Sequence[str]) -> list[str]:
         turns = asyncio.Semaphore(ASKED_AT_ONCE)
-
-        async def answer(prompt: str) -> str:
-            async with turns:
-                return (await self._engine.write(prompt, self._sampling)).text.strip()
-
-        answers = [asyncio.ensure_future(answer(prompt)) for prompt in prompts]
+        answers = [asyncio.ensure_future(self._answer(prompt, turns)) for prompt in prompts]
         try:
             return list(await asyncio.gather(*answers))
         finally:
             for one in answers:
                 one.cancel()
+
+    async def _answer(self, prompt: str, turns: asyncio.Semaphore) -> str:
+        """An answer; whoever has too much to do is asked again when it says."""
+        async with turns:
+            for _ in range(TRIES - 1):
+                try:
+                    return (await self._engine.write(prompt, self._sampling)).text.strip()
+                except (QueueFull, UpstreamBusy) as error:
+                    await asyncio.sleep(error.retry_after)
+            return (await self._engine.write(prompt, self._sampling)).text.strip()

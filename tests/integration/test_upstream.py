@@ -11,11 +11,13 @@ from structlog.testing import capture_logs
 
 from service.actions.services import Services
 from service.app import create_app
+from service.domain.serving import EVERYONE, Serving, activation
 from service.runtime.elsewhere import NoBaker
 from service.runtime.line import Line
 from service.runtime.upstream import UpstreamEngine
 from service.store.answers import LocalAnswers
-from tests.upstreams import MODEL, Upstream, answered, breaking, endless, event, on_a_socket, reply
+from tests.bakes import version_in
+from tests.upstreams import MODEL, Upstream, answered, begin, body_of, breaking, endless, event, on_a_socket, reply
 
 pytestmark = pytest.mark.anyio
 
@@ -37,9 +39,16 @@ async def errata(store, start_runtime, artifacts):
     async with AsyncExitStack() as stack:
         cache = LocalAnswers(most_bytes=1 << 20, seconds=3600)
 
-        async def start(url, *, counterfactual=None, seconds=PATIENT, line=None):
+        async def start(url, *, counterfactual=None, seconds=PATIENT, connect=PATIENT, line=None):
             engine = await stack.enter_async_context(
-                UpstreamEngine(f"{url}/v1", model=MODEL, key=KEY, timeout_seconds=seconds, line=line)
+                UpstreamEngine(
+                    f"{url}/v1",
+                    model=MODEL,
+                    key=KEY,
+                    timeout_seconds=seconds,
+                    connect_seconds=connect,
+                    line=line,
+                )
             )
             runtime = await start_runtime(store, base=engine, counterfactual=counterfactual, cache=cache)
             services = Services(store, runtime, NoBaker(MODEL), artifacts)
@@ -413,3 +422,70 @@ async def test_an_evaluation_asks_for_answers_alone(client, upstream):
     await edit(client)
     response = await client.post("/eval", json={"edits": "active", "against": "memory"})
     assert response.status_code in {200, 202}, response.text
+
+
+async def test_an_evaluation_waits_for_a_server_with_too_much_to_do(client, upstream):
+    busy = reply(429, {}, retry_after="1")
+
+    async def behaviour(*question):
+        await (busy if len(upstream.asked) == 1 else answered)(*question)
+
+    upstream.behaviour = behaviour
+    body = {"cases": [{"id": "a", "out_of_scope": [{"prompt": OTHER}]}], "against": "base"}
+    response = await client.post("/eval", json=body)
+    assert response.status_code == 200, response.text
+    assert len(upstream.asked) == 2
+
+
+async def test_a_version_of_a_base_that_was_here_is_not_served_and_the_base_is(
+    errata, address, store, artifacts, add, lively_base, tmp_path
+):
+    version = await version_in(store, artifacts, tmp_path / "delta", edit=await add(), base=lively_base, content=None)
+    async with store.writing(actor="tester") as writing:
+        await writing.serving.make(activation(Serving(), version.id, EVERYONE), reason=None)
+    client = await errata(address)
+    refused(await ask(client), 503, "version-unavailable")
+    assert "another server" in refused(await client.get("/readyz"), 503, "not-ready")["checks"]["version"]
+    refused(await client.post(f"/checkpoints/{version.id}/activate", json={}), 409, "weights-elsewhere")
+    refused(await client.get(f"/checkpoints/{version.id}/export?format=peft"), 409, "weights-elsewhere")
+    assert (await client.post("/checkpoints/v0/activate", json={})).status_code == 200
+    assert (await ask(client)).json()["version"] == "v0"
+    assert (await client.get("/checkpoints/v0")).json()["base"] == {"name": MODEL, "fingerprint": ""}
+
+
+async def test_a_server_that_hangs_when_it_is_looked_at_is_not_ready(errata, address, upstream):
+    upstream.listed = None
+    client = await errata(address, connect=0.5)
+    assert "within 0.5 s" in refused(await client.get("/readyz"), 503, "not-ready")["checks"]["model"]
+
+
+async def test_events_are_read_however_they_are_cut_and_written(client, upstream):
+    said = "Zürich 東京 🗼"
+    lines = [
+        ": ping",
+        "",
+        "event: message",
+        "id: 1",
+        f"data:{json.dumps({'choices': [{'text': said[:6]}]}, ensure_ascii=False)}",
+        "",
+        'data: {"choices": [{"text":',
+        f"data: {json.dumps(said[6:], ensure_ascii=False)}" + "}]}",
+        "",
+        'data: {"choices": [{"text": "", "finish_reason": "stop"}], "usage": null}',
+        "",
+        "data: [DONE]",
+        "",
+        "data: never read",
+        "",
+    ]
+
+    async def behaviour(_, __, send):
+        await begin(send, "text/event-stream")
+        for byte in "\r\n".join(lines).encode():
+            await send(body_of(bytes([byte]), more=True))
+        await send(body_of(b""))
+
+    upstream.behaviour = behaviour
+    *pieces, (last, whole) = await events(client)
+    assert "".join(piece["text"] for _, piece in pieces) == said
+    assert (last, whole["text"], whole["finish_reason"]) == ("end", said, "stop")
