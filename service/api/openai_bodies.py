@@ -81,7 +81,7 @@ class OpenAIBody(Body):
     seed: int | None = Field(None, ge=0, le=LARGEST)
     stream: bool | None = Field(None, description="Answer with server-sent events, as it is written.")
     stream_options: StreamOptionsBody | None = None
-    edits: EditsBody = EditsBody()
+    edits: EditsBody | None = None
     n: One = None
     frequency_penalty: Zero = None
     presence_penalty: Zero = None
@@ -94,6 +94,10 @@ class OpenAIBody(Body):
     def wants_usage(self) -> bool:
         """Whether a stream is to end with its usage."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def _edits(self) -> EditsBody:
+        return self.edits or EditsBody()
 
     def _sampling(self, max_tokens: int | None, otherwise: int) -> Sampling:
         """How tokens are chosen; fewer than `otherwise` may fit, when nobody said how many."""
@@ -134,8 +138,8 @@ class CompletionBody(OpenAIBody):
             prompt=self.prompt,
             sampling=self._sampling(self.max_tokens, COMPLETION_TOKENS),
             version=version,
-            edits=self.edits.enabled,
-            min_revision=self.edits.min_revision,
+            edits=self._edits.enabled,
+            min_revision=self._edits.min_revision,
             session=session,
             stripped=False,
         )
@@ -209,7 +213,7 @@ class ChatBody(OpenAIBody):
             messages=tuple(turn.message() for turn in self.messages),
             sampling=self._sampling(limit, MOST_TOKENS),
             version=version,
-            edits=self.edits.enabled,
-            min_revision=self.edits.min_revision,
+            edits=self._edits.enabled,
+            min_revision=self._edits.min_revision,
             session=session,
         )

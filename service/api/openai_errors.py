@@ -23,6 +23,7 @@ from service.errors import (
     NoChatTemplate,
     PromptTooLong,
     RateLimited,
+    RouteNotFound,
     VersionNotFound,
 )
 
@@ -41,6 +42,7 @@ _HINTS: dict[type[ErrataError], str] = {
     MalformedJson: "",
     NoChatTemplate: "Send one message, of the role user, or call /v1/completions.",
     PromptTooLong: "Shorten the prompt or lower max_tokens.",
+    RouteNotFound: "Of OpenAI's API, /v1/chat/completions, /v1/completions and /v1/models are served.",
     VersionNotFound: "GET /v1/models lists the models.",
 }
 """What to do, where a class's own hint is about another interface."""

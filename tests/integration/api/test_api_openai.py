@@ -150,7 +150,7 @@ async def test_every_field_reaches_the_runtime(client, asked):
 
 
 async def test_what_is_left_out_or_null_takes_the_default_of_the_service(client, asked):
-    null = dict.fromkeys(("temperature", "top_p", "stop", "seed", "stream", "stream_options", "max_tokens"))
+    null = dict.fromkeys(("temperature", "top_p", "stop", "seed", "stream", "stream_options", "max_tokens", "edits"))
     for path in (COMPLETIONS, CHAT):
         for body in ({}, null):
             assert (await client.post(path, json=asking(path, "a b") | body)).status_code == 200

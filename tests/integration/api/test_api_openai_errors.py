@@ -199,7 +199,7 @@ async def test_every_layer_speaks_openais_words(lost):
     broken = {"content": b"{", "headers": {"Content-Type": "application/json"}}
     assert_error(await lost.post(CHAT, **broken), 400, "malformed_json")
     assert_error(await lost.post(CHAT, content=b"{}"), 415, "unsupported_media_type")
-    assert_error(await lost.get("/v1/embeddings"), 404, "route_not_found")
+    assert "/v1/chat/completions" in assert_error(await lost.post("/v1/responses", json={}), 404, "route_not_found")
     wrong = await lost.put("/v1/models")
     assert_error(wrong, 405, "method_not_allowed")
     assert wrong.headers["Allow"] == "GET"

@@ -201,7 +201,7 @@ async def test_a_file_imported_five_times_is_imported_once(client):
     assert await count(client) == 1
 
 
-WRITES_NOTHING = {"/generate", "/edits/match", "/edits/preview"}
+WRITES_NOTHING = {"/generate", "/v1/completions", "/v1/chat/completions", "/edits/match", "/edits/preview"}
 
 
 async def test_every_post_that_writes_takes_a_key_for_repeats(client):
