@@ -30,6 +30,9 @@ from service.wiring import open_services
 SUMMARY = "An edit service in front of a deployed language model."
 DRAIN_SECONDS = 30
 """Longest wait, on a signal, for the requests being answered."""
+KEEP_ALIVE_SECONDS = 180
+"""An idle connection is the caller's to close, and proxies keep theirs for up to two minutes: a request that is sent on
+one while the server closes it is lost."""
 
 
 class State(TypedDict):
@@ -107,7 +110,13 @@ class _Server(uvicorn.Server):
     def __init__(self, services: Services, settings: Settings, started: Callable[[], None]) -> None:
         app = create_app(services, settings)
         super().__init__(
-            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS)
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=DRAIN_SECONDS,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            )
         )
         self._started = started
         self._stopping: asyncio.Event = app.state.stopping

@@ -43,7 +43,6 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def test_a_streamed_answer_is_the_unstreamed_one(client: httpx.Client):
-    expected = client.post("/generate", json=LONG).json()
     pieces, end = [], None
     with client.stream("POST", "/generate", json=LONG | {"stream": True}) as response:
         assert response.headers["Content-Type"].startswith("text/event-stream")
@@ -57,6 +56,7 @@ def test_a_streamed_answer_is_the_unstreamed_one(client: httpx.Client):
             elif name == "data":
                 end = json.loads(value)
     assert len(pieces) > 1
+    expected = client.post("/generate", json=LONG).json()
     assert "".join(pieces) == expected["text"]
     assert end == expected
 
