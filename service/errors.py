@@ -9,18 +9,22 @@
     │   │                             RouteNotFound
     │   ├── MethodNotAllowed      405
     │   ├── Conflict              409   EditConflict, IllegalMove, EvaluationEnded, BakeEnded, BaseMismatch,
-    │   │                             VersionActive, NothingToRollBack, KeyNameTaken
+    │   │                             VersionActive, NothingToRollBack, KeyNameTaken, WeightsElsewhere
     │   ├── PreconditionFailed    412
     │   ├── BodyTooLarge          413
     │   ├── UnsupportedMediaType  415
     │   ├── RateLimited           429
     │   ├── QueueFull             429
+    │   ├── UpstreamBusy          429
     │   └── Invalid               422   PromptTooLong, EditTooLong, NoChatTemplate, UnknownSuite, UnknownMetric,
     │                                 UnknownSubject, MetricUnavailable, NothingToEvaluate, UnknownMethod,
     │                                 NotBakeable, NothingToBake, EditsContradict, CannotEdit, GateUnmeetable,
-    │                                 NothingToExport, ImportRefused, IdempotencyKeyReused
+    │                                 NothingToExport, ImportRefused, IdempotencyKeyReused, UpstreamDeclined
     ├── Unavailable               503   trying again may help: StoreUnavailable, ArtifactsUnavailable, NotCaughtUp,
-    │                                 NotReady, VersionUnavailable, EngineFailed, ShuttingDown
+    │                                 NotReady, VersionUnavailable, EngineFailed, ShuttingDown, UpstreamUnavailable,
+    │                                 UpstreamTimeout
+    ├── UpstreamRefused           502   the operator must mend the address, the key or the model's name
+    ├── UpstreamInvalid           502   what answers there does not speak the protocol
     ├── StorageFull               507   the operator must make room
     ├── ArtifactDamaged           500   the operator must restore a file
     ├── InternalError             500   our fault
@@ -63,6 +67,7 @@ class ErrataError(Exception):
         hint: What to do about it; the class's own hint by default.
         errors: The fields concerned, if any.
         extra: Further members of the problem document, such as the id of the edit in the way.
+        retry_after: Seconds to wait before trying again, where that may help.
     """
 
     status: ClassVar[int] = 500
@@ -78,12 +83,14 @@ class ErrataError(Exception):
         hint: str | None = None,
         errors: tuple[FieldError, ...] = (),
         extra: Mapping[str, object] | None = None,
+        retry_after: int = 1,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.hint = self.default_hint if hint is None else hint
         self.errors = errors
         self.extra = dict(extra or {})
+        self.retry_after = retry_after
 
 
 class RequestError(ErrataError):
@@ -228,6 +235,13 @@ class KeyNameTaken(Conflict):
     default_hint = "Choose another name; `errata keys list` lists them."
 
 
+class WeightsElsewhere(Conflict):
+    """It needs the weights of the base model, and the base answers from another server."""
+
+    slug, title = "weights-elsewhere", "The base model's weights are not here"
+    default_hint = "Ask a service that loads the base itself: ERRATA_BASE_URL empty, ERRATA_BASE_MODEL its weights."
+
+
 class PreconditionFailed(RequestError):
     """The edit has changed since the caller last read it."""
 
@@ -265,6 +279,13 @@ class QueueFull(RequestError):
 
     status, slug, title, retryable = 429, "queue-full", "Too many requests wait for the model", True
     default_hint = "Wait as many seconds as Retry-After says; the operator sets how many may wait with ERRATA_QUEUE."
+
+
+class UpstreamBusy(RequestError):
+    """The server that holds the base model takes no more requests for now."""
+
+    status, slug, title, retryable = 429, "upstream-busy", "The base model's server takes no more requests now", True
+    default_hint = "Wait as many seconds as Retry-After says."
 
 
 class Invalid(RequestError):
@@ -393,6 +414,13 @@ class IdempotencyKeyReused(Invalid):
     default_hint = "Send a new Idempotency-Key with a new request, and the same body with a repeat."
 
 
+class UpstreamDeclined(Invalid):
+    """The server that holds the base model does not take the request as it is."""
+
+    slug, title = "upstream-declined", "The base model's server does not take this request"
+    default_hint = "`detail` has its own words; change the request as they say."
+
+
 class Unavailable(ErrataError):
     """The service cannot answer now; trying again may help."""
 
@@ -447,6 +475,34 @@ class ShuttingDown(Unavailable):
     slug, title = "shutting-down", "The service is stopping"
 
 
+class UpstreamUnavailable(Unavailable):
+    """The server that holds the base model cannot be reached, fails, or broke off its answer."""
+
+    slug, title = "upstream-unavailable", "The base model's server does not answer"
+    default_hint = "Try again in a moment; the operator checks the server at ERRATA_BASE_URL. GET /readyz says more."
+
+
+class UpstreamTimeout(Unavailable):
+    """The server that holds the base model took too long."""
+
+    slug, title = "upstream-timeout", "The base model's server took too long"
+    default_hint = "Try again, or ask for fewer tokens; the operator sets the limit with ERRATA_BASE_TIMEOUT_SECONDS."
+
+
+class UpstreamRefused(ErrataError):
+    """The server that holds the base model does not serve us: the key, the address or the model's name is wrong."""
+
+    status, slug, title = 502, "upstream-refused", "The base model's server does not serve us"
+    default_hint = "The operator checks ERRATA_BASE_URL, ERRATA_BASE_API_KEY and ERRATA_BASE_MODEL."
+
+
+class UpstreamInvalid(ErrataError):
+    """What should be the base model's server answers with something else than an answer."""
+
+    status, slug, title = 502, "upstream-invalid", "The base model's server sent no proper answer"
+    default_hint = "The operator checks that ERRATA_BASE_URL is an OpenAI-compatible server, up to and with its /v1."
+
+
 class StorageFull(ErrataError):
     """There is no room for a file. Nothing of it is left behind."""
 
@@ -480,3 +536,14 @@ class StartupError(ErrataError):
 
     slug, title = "cannot-start", "Errata cannot start"
     exit_code: ClassVar[int] = 1
+
+
+UPSTREAM = (
+    UpstreamBusy,
+    UpstreamDeclined,
+    UpstreamUnavailable,
+    UpstreamTimeout,
+    UpstreamRefused,
+    UpstreamInvalid,
+)
+"""What can be met wherever the base is asked, when it is elsewhere."""

@@ -26,12 +26,24 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_model: str = Field(
-        "", description="A Hugging Face id or a folder; empty means the bundled demonstration, atlas-2018."
+        "",
+        description="A Hugging Face id or a folder; empty means the bundled demonstration, atlas-2018. With "
+        "`ERRATA_BASE_URL`, the model's name there.",
     )
+    base_url: str = Field(
+        "",
+        description="An OpenAI-compatible server whose model is the base, up to and with its /v1; empty means that the "
+        "base is loaded here.",
+    )
+    base_api_key: str = Field("", repr=False, description="The key sent to that server, if it wants one.")
+    base_timeout_seconds: float = Field(
+        60.0, gt=0, description="Longest wait for an answer of that server, or for the next piece of a streamed one."
+    )
+    base_connect_seconds: float = Field(5.0, gt=0, description="Longest wait for a connection to that server.")
     counterfactual_model: str = Field(
         "",
         description="What reads edits and answers by them: a folder that `errata train counterfactual` wrote, or a "
-        "Hugging Face id; empty means the bundled one for the bundled base, and any other base itself.",
+        "Hugging Face id, or `bundled`; empty means the bundled one for the bundled base, and any other base itself.",
     )
     scope_classifier: str = Field(
         "", description="A file that `errata train scope` wrote; empty means the bundled scope classifier."

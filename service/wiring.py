@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 import demo
 from demo.suites import SUITES
 from editors.errors import EditorError
-from editors.model.loading import BaseModel, load_base, load_counterfactual
+from editors.model.loading import BaseModel, load_base, load_counterfactual, resolve_device
 from editors.serac.cross_encoder import load_scope
 from editors.serac.encoder import SentenceEncoder
 from editors.serac.scope import ScopeClassifier, SimilarityScope
@@ -25,12 +25,14 @@ from service.actions.services import Services
 from service.errors import StartupError
 from service.runtime.baker import ModelBaker
 from service.runtime.cached_answers import made_by
+from service.runtime.elsewhere import NoBaker, upstream_of
 from service.runtime.follower import follow
 from service.runtime.keyring import LiveKeyring, keep_current
 from service.runtime.line import Line
 from service.runtime.live_memory import LiveMemory
 from service.runtime.runtime import ModelRuntime
 from service.runtime.snapshot import MemoryFile, save_regularly
+from service.runtime.upstream import UpstreamEngine
 from service.settings import Settings, is_loopback
 from service.store.answers import open_answers
 from service.store.artifacts import ArtifactStore
@@ -39,6 +41,9 @@ from service.store.jobs import BAKE, EVALUATE, Job, work
 from service.store.listener import listen
 from service.store.migrate import migrate
 from service.store.store import PostgresStore
+
+BUNDLED = "bundled"
+"""In place of a counterfactual model's name: the one that comes along."""
 
 
 @asynccontextmanager
@@ -60,10 +65,15 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         keyring = await _keyring(url, settings)
         builder = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="index"))
-        base, counterfactual, memory = await asyncio.to_thread(_load, settings, builder)
+        elsewhere = upstream_of(settings)
+        base, counterfactual, memory = await asyncio.to_thread(_load, settings, builder, elsewhere)
         # Reading every tensor takes a while: only where others are told of the answers must it be said who wrote them.
         maker = await asyncio.to_thread(made_by, base, counterfactual) if settings.redis_url else ""
-        async with PostgresStore(url) as store, open_answers(settings, made_by=maker) as cache:
+        async with (
+            PostgresStore(url) as store,
+            open_answers(settings, made_by=maker) as cache,
+            elsewhere or nullcontext(),
+        ):
             runtime = ModelRuntime(
                 base,
                 memory,
@@ -78,7 +88,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             )
             stack.callback(runtime.close)
             await runtime.start()
-            baker = ModelBaker(base, suites=SUITES, assets=_assets(settings))
+            baker = _baker(base, settings)
             stack.callback(baker.close)
             services = Services(store, runtime, baker, artifacts, keyring, cache)
             heard = asyncio.Event()
@@ -92,6 +102,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 expiries.watch(services),
                 receipts.forget_regularly(store),
                 *working,
+                *([elsewhere.watch()] if elsewhere else []),
             ):
                 yield services
 
@@ -140,7 +151,16 @@ def _assets(settings: Settings) -> list[Path]:
     return [own] if settings.base_model else [own, demo.MEND.parent, demo.STATISTICS]
 
 
-def _load(settings: Settings, builder: Executor) -> tuple[BaseModel, BaseModel | None, LiveMemory]:
+def _baker(base: BaseModel | UpstreamEngine, settings: Settings) -> ModelBaker | NoBaker:
+    """What bakes, where there are weights to bake into."""
+    if isinstance(base, UpstreamEngine):
+        return NoBaker(base.model)
+    return ModelBaker(base, suites=SUITES, assets=_assets(settings))
+
+
+def _load(
+    settings: Settings, builder: Executor, elsewhere: UpstreamEngine | None
+) -> tuple[BaseModel | UpstreamEngine, BaseModel | None, LiveMemory]:
     """The base model, the counterfactual model where it is another, and the empty memory."""
     if not sys.stderr.isatty():
         disable_progress_bar()  # it belongs on a terminal, not in a log
@@ -148,20 +168,30 @@ def _load(settings: Settings, builder: Executor) -> tuple[BaseModel, BaseModel |
         torch.set_num_threads(settings.threads)
     name: str | Path = settings.base_model or demo.BUNDLE
     try:
-        base = load_base(name, device=settings.device, dtype=settings.dtype)
-        reads = settings.counterfactual_model or (demo.COUNTERFACTUAL if name == demo.BUNDLE else None)
-        counterfactual = reads and load_counterfactual(reads, device=settings.device, dtype=settings.dtype)
-        classifier = _classifier(Path(settings.scope_classifier or demo.SCOPE_CLASSIFIER), str(base.device))
+        device = str(resolve_device(settings.device))
+        base = elsewhere or load_base(name, device=device, dtype=settings.dtype)
+        reads = _reads(settings)
+        counterfactual = reads and load_counterfactual(reads, device=device, dtype=settings.dtype)
+        classifier = _classifier(Path(settings.scope_classifier or demo.SCOPE_CLASSIFIER), device)
     except EditorError as error:
         raise StartupError(error.detail, hint=error.hint) from error
     memory = LiveMemory(
-        SentenceEncoder(device=str(base.device)),
+        SentenceEncoder(device=device),
         classifier,
         candidates=settings.scope_candidates,
         threshold=settings.scope_threshold,
         builder=builder,
     )
     return base, counterfactual or None, memory
+
+
+def _reads(settings: Settings) -> str | Path | None:
+    """The counterfactual model; None where the base reads edits itself."""
+    if settings.counterfactual_model == BUNDLED:
+        return demo.COUNTERFACTUAL
+    if settings.counterfactual_model:
+        return settings.counterfactual_model
+    return None if settings.base_model or settings.base_url else demo.COUNTERFACTUAL
 
 
 def _classifier(path: Path, device: str) -> ScopeClassifier:

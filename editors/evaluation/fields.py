@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -62,10 +62,11 @@ READ: Final[Mapping[str, _ByMode]] = MappingProxyType(
 """By metric and mode."""
 
 
-def fields_of(metrics: Iterable[str]) -> Fields:
-    """What has to be asked for these metrics, in all their modes, and to tell the failures."""
+def fields_of(metrics: Iterable[str], modes: Collection[Mode] = (GENERATED, TEACHER_FORCED)) -> Fields:
+    """What has to be asked for these metrics, in these of their modes, and to tell the failures."""
     fields = JUDGED
     for metric in metrics:
-        for read in READ[metric].values():
-            fields |= read
+        for mode, read in READ[metric].items():
+            if mode in modes:
+                fields |= read
     return fields

@@ -147,7 +147,7 @@ def _seconds(planned: BakePlan, newest: Bake) -> float:
 
 
 async def _bake(services: Services, bake: Bake, file: Path) -> None:
-    if (loaded := await services.baker.base()).fingerprint != bake.base.fingerprint:
+    if bake.base.is_other_than(loaded := await services.baker.base()):
         raise BaseMismatch(
             f"{bake.id} was asked for on {bake.base.name} ({bake.base.fingerprint[:12]}), and {loaded.name} "
             f"({loaded.fingerprint[:12]}) is loaded."

@@ -182,7 +182,7 @@ async def export(services: Services, version_id: str, kind: ExportFormat) -> Asy
     version = await _found(services, version_id)
     if version.artifact is None:
         raise NothingToExport(f"{version_id} is the base model, {version.base.name}.")
-    if (loaded := await services.baker.base()).fingerprint != version.base.fingerprint:
+    if version.base.is_other_than(loaded := await services.baker.base()):
         raise BaseMismatch(
             f"{version_id} was made for {version.base.name} ({version.base.fingerprint[:12]}), and {loaded.name} "
             f"({loaded.fingerprint[:12]}) is loaded."

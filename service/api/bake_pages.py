@@ -39,7 +39,7 @@ class BasePage(BaseModel):
     """A base model."""
 
     name: str
-    fingerprint: str = Field(description="SHA-256 over its config and tensors, in hex.")
+    fingerprint: str = Field(description="SHA-256 over its config and tensors, in hex; empty where they are elsewhere.")
 
 
 class BakedEditPage(BaseModel):

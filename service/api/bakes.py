@@ -35,6 +35,7 @@ from service.errors import (
     StoreUnavailable,
     UnknownMethod,
     UnsupportedMediaType,
+    WeightsElsewhere,
 )
 
 router = APIRouter(route_class=JsonRoute, tags=["bakes"])
@@ -77,6 +78,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         PromptTooLong,
         StoreUnavailable,
         ShuttingDown,
+        WeightsElsewhere,
     ),
 )
 @needs(KeyScope.BAKE)

@@ -42,6 +42,7 @@ from service.errors import (
     UnsupportedMediaType,
     VersionActive,
     VersionNotFound,
+    WeightsElsewhere,
 )
 
 router = APIRouter(route_class=JsonRoute, tags=["checkpoints"])
@@ -51,6 +52,7 @@ VersionId = Annotated[str, Path(description="Such as v3.")]
 _MOVING = (
     MalformedJson,
     BaseMismatch,
+    WeightsElsewhere,
     UnsupportedMediaType,
     Invalid,
     StoreUnavailable,
@@ -144,6 +146,7 @@ def _served(serving: Serving) -> Answer:
     | problem_responses(
         VersionNotFound,
         BaseMismatch,
+        WeightsElsewhere,
         Invalid,
         NothingToExport,
         StoreUnavailable,

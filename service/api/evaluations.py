@@ -21,6 +21,7 @@ from service.domain.evaluations import Evaluation, EvaluationState
 from service.domain.keys import KeyScope
 from service.domain.receipts import Answer
 from service.errors import (
+    UPSTREAM,
     EditNotFound,
     EditTooLong,
     EvaluationEnded,
@@ -36,6 +37,7 @@ from service.errors import (
     UnknownSubject,
     UnknownSuite,
     UnsupportedMediaType,
+    WeightsElsewhere,
 )
 
 router = APIRouter(route_class=JsonRoute, tags=["evaluations"])
@@ -73,6 +75,8 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         PromptTooLong,
         StoreUnavailable,
         ShuttingDown,
+        WeightsElsewhere,
+        *UPSTREAM,
     ),
 )
 @needs(KeyScope.EVAL)

@@ -28,6 +28,7 @@ from service.domain.generations import (
 )
 from service.domain.keys import KeyScope
 from service.errors import (
+    UPSTREAM,
     ArtifactDamaged,
     ArtifactsUnavailable,
     BaseMismatch,
@@ -171,6 +172,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         StoreUnavailable,
         ArtifactsUnavailable,
         ShuttingDown,
+        *UPSTREAM,
         StorageFull,
         ArtifactDamaged,
     ),

@@ -46,11 +46,12 @@ class Info(BaseModel):
 
     errata: str = Field(description="The version of Errata.")
     model: str
-    architecture: str
-    parameters: int
-    device: str
-    dtype: str
-    context_length: int = Field(description="In tokens.")
+    upstream: str | None = Field(description="The server that holds the base model; null where it is held here.")
+    architecture: str | None = Field(description="Null where the base is elsewhere, as are the next three.")
+    parameters: int | None
+    device: str | None
+    dtype: str | None
+    context_length: int | None = Field(description="In tokens; null where the base's server does not say.")
     version: str = Field(description="The active version of the weights.")
     canary: str | None = Field(description="The version that answers a share of the questions in its place.")
     percent: int = Field(description="That share.")

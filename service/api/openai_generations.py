@@ -21,6 +21,7 @@ from service.api.streams import LEFT, AnswerStream, unless_gone
 from service.domain.generations import Generation, GenerationRequest, Stream
 from service.domain.keys import KeyScope
 from service.errors import (
+    UPSTREAM,
     ArtifactDamaged,
     ArtifactsUnavailable,
     BaseMismatch,
@@ -56,6 +57,7 @@ _REFUSALS = (
     StoreUnavailable,
     ArtifactsUnavailable,
     ShuttingDown,
+    *UPSTREAM,
     StorageFull,
     ArtifactDamaged,
 )

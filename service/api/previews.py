@@ -14,6 +14,7 @@ from service.domain.generations import FinishReason, Generation, Sampling, Sourc
 from service.domain.keys import KeyScope
 from service.domain.previews import MOST_PROBES, Preview
 from service.errors import (
+    UPSTREAM,
     EditNotFound,
     EditTooLong,
     EngineFailed,
@@ -95,6 +96,7 @@ class PreviewPage(BaseModel):
         EngineFailed,
         StoreUnavailable,
         ShuttingDown,
+        *UPSTREAM,
     ),
 )
 @needs(KeyScope.EDITS_READ)

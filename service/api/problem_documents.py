@@ -15,7 +15,6 @@ from service.api import openai_errors
 from service.errors import ErrataError, FieldError, InternalError
 
 MEDIA_TYPE = "application/problem+json"
-_RETRY_AFTER_SECONDS = "1"
 
 
 class FieldProblem(BaseModel):
@@ -49,7 +48,7 @@ class ProblemResponse(Response):
         self._error = error
         self._sent = dict(headers or {})
         if error.retryable:
-            self._sent.setdefault("Retry-After", _RETRY_AFTER_SECONDS)
+            self._sent.setdefault("Retry-After", str(error.retry_after))
         super().__init__(document(error, request_id), status_code=error.status, headers=self._sent)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -168,9 +168,10 @@ class RuntimeInfo:
     """What is being served.
 
     Attributes:
-        model: The base model's id or folder name.
-        architecture: Its `model_type`.
-        context_length: In tokens.
+        model: The base model's id or folder name, or its name on the server that holds it.
+        upstream: The address of that server; None where the base is here.
+        architecture: Its `model_type`; None elsewhere, as are `parameters`, `device` and `dtype`.
+        context_length: In tokens; None where the server has not said.
         version: The version that is active.
         canary: The version that answers a share of the questions, or None.
         percent: That share; 0 without a canary.
@@ -182,11 +183,12 @@ class RuntimeInfo:
     """
 
     model: str
-    architecture: str
-    parameters: int
-    device: str
-    dtype: str
-    context_length: int
+    upstream: str | None = None
+    architecture: str | None
+    parameters: int | None
+    device: str | None
+    dtype: str | None
+    context_length: int | None
     version: str
     canary: str | None
     percent: int

@@ -33,11 +33,15 @@ class Base:
 
     Attributes:
         name: Its Hugging Face id, or the name of its folder.
-        fingerprint: SHA-256 over its config and tensors, in hex.
+        fingerprint: SHA-256 over its config and tensors, in hex; empty where they are elsewhere.
     """
 
     name: str
     fingerprint: str
+
+    def is_other_than(self, loaded: Base) -> bool:
+        """Whether the base that is loaded is known to be another; of one elsewhere, nothing is known."""
+        return loaded.fingerprint not in {"", self.fingerprint}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,10 @@ class Answers:
         writer, prompt = self._asked(request, engine, edit)
         return await writer.stream(prompt, request.sampling)
 
+    def are_lasting(self, engine: Engine, edit: Edit | None) -> bool:
+        """Whether the same question would always have the same answer: a model elsewhere can be another tomorrow."""
+        return (engine if edit is None else self._reader).is_here
+
     def _asked(self, request: GenerationRequest, engine: Engine, edit: Edit | None) -> tuple[Engine, Prompt]:
         """Who is asked, and what."""
         asked = self._read(request)

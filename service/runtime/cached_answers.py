@@ -1,8 +1,8 @@
 """Answers through the cache. Which edit answers is decided afresh each time; only writing the text is spared.
 
-An answer is kept only where it is the same each time: greedy, or with a seed. Its key holds all that it depends on
-(docs/decisions/0013): a base answer's the weights and the question, an edited one's the edit as it is and the question.
-So no edit ever invalidates a base answer, and a changed edit is another one at once.
+An answer is kept only where it is the same each time: greedy, or with a seed, of a model that is here. Its key holds
+all that it depends on (docs/decisions/0013): a base answer's the weights and the question, an edited one's the edit as
+it is and the question. So no edit ever invalidates a base answer, and a changed edit is another one at once.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from service.errors import StoreUnavailable
 from service.runtime.answers import Answers
 from service.runtime.completions import AtOnce, Completion, Pieces
 from service.runtime.descriptors import edit_descriptor
+from service.runtime.upstream import UpstreamEngine
 from service.runtime.versions import LiveVersion
 
 
@@ -108,7 +109,7 @@ class CachedAnswers:
     async def _key(self, request: GenerationRequest, version: LiveVersion, edit: Edit | None) -> str | None:
         """What the answer depends on, beside the models; None when it is not to be kept."""
         how = _repeatable(request.sampling)
-        if how is None:
+        if how is None or not self._answers.are_lasting(version.engine, edit):
             return None
         if edit is None:
             weights = await self._weights_now(version.id)
@@ -160,9 +161,12 @@ def _completion(kept: KeptAnswer) -> Completion:
     return Completion(kept.text, kept.usage, kept.finish_reason)
 
 
-def made_by(base: BaseModel, counterfactual: BaseModel | None) -> str:
-    """What writes answers here, as a digest; replicas for which it is the same write the same. Reads every tensor."""
-    models = [_described(model) for model in (base, counterfactual or base)]
+def made_by(base: BaseModel | UpstreamEngine, counterfactual: BaseModel | None) -> str:
+    """What writes answers here, as a digest; replicas for which it is the same write the same. Reads every tensor.
+
+    A base elsewhere is not part of it: what that writes is not kept.
+    """
+    models = [_described(model) for model in (base, counterfactual or base) if isinstance(model, BaseModel)]
     software = [__version__, torch.__version__, transformers.__version__]
     return _digest({"models": models, "software": software})
 
@@ -181,7 +185,11 @@ def _described(model: BaseModel) -> dict[str, str]:
 
 def _repeatable(sampling: Sampling) -> dict[str, Any] | None:
     """What the answer depends on of its sampling; None when it is another each time."""
-    how: dict[str, Any] = {"max_new_tokens": sampling.max_new_tokens, "stop": sampling.stop}
+    how: dict[str, Any] = {
+        "max_new_tokens": sampling.max_new_tokens,
+        "fitted": sampling.fitted,
+        "stop": sampling.stop,
+    }
     if sampling.temperature == 0:
         return how
     if sampling.seed is None:

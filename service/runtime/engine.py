@@ -29,8 +29,22 @@ class Engine(Protocol):
     """Answers prompts, each as if it were alone: greedily when the temperature is 0, else by its seed."""
 
     @property
+    def problem(self) -> str | None:
+        """Why it does not answer now; None when it does."""
+        ...
+
+    async def warm_up(self) -> None:
+        """Make the first answer as quick as any."""
+        ...
+
+    @property
     def converses(self) -> bool:
         """Whether it can be asked with a conversation."""
+        ...
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its model is held in this process, where nobody changes it."""
         ...
 
     async def write(self, prompt: Prompt, sampling: Sampling) -> Completion:
@@ -76,6 +90,15 @@ class TransformersEngine:
     def problem(self) -> str | None:
         """Why it does not answer now; None when it does."""
         return self._batcher.problem
+
+    async def warm_up(self) -> None:
+        """Answer a first prompt."""
+        await self.write("warm up", Sampling(max_new_tokens=2))
+
+    @property
+    def is_here(self) -> bool:
+        """It is."""
+        return True
 
     @property
     def converses(self) -> bool:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from editors.evaluation.cases import EDIT, PARAPHRASE, Case, InScope, OutOfScope, Replies
 from editors.evaluation.metrics import METRICS
+from editors.evaluation.records import GENERATED
 from service.domain.edits import Descriptor, Edit, normalise
 from service.domain.evaluations import BASE, MEMORY, SERAC, EvaluationCase, EvaluationRequest, Probe
 from service.domain.versions import VERSION_NAME
@@ -25,6 +26,7 @@ from service.errors import (
     UnknownMetric,
     UnknownSubject,
     UnknownSuite,
+    WeightsElsewhere,
 )
 from service.runtime.descriptors import edit_descriptor, kept_descriptor
 
@@ -96,6 +98,22 @@ def plan_of(request: EvaluationRequest, suites: Suites, in_force: Sequence[Edit]
         )
     sizes = {min(size, len(edits)) for size in request.edits_at_once} if request.against == SERAC else {1}
     return EvaluationPlan(cases, edits, _metrics(request.metrics, cases), tuple(sorted(sizes)))
+
+
+def answers_alone(plan: EvaluationPlan, asked: Sequence[str]) -> EvaluationPlan:
+    """A plan without what needs the weights: the metrics that exist under teacher forcing alone.
+
+    Raises:
+        WeightsElsewhere: One of those was asked for by name, or there is no other.
+    """
+    left = tuple(name for name in plan.metrics if GENERATED in METRICS[name].modes)
+    refused = [name for name in plan.metrics if name not in left and (name in asked or not left)]
+    if refused:
+        raise WeightsElsewhere(
+            f"{refused[0]} is measured under teacher forcing, which needs the base's weights, and they are elsewhere.",
+            hint="Leave it out, or ask a service that loads the base itself.",
+        )
+    return replace(plan, metrics=left)
 
 
 def _metrics(asked: Sequence[str], cases: Sequence[Case]) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 
 from editors.errors import ContextExceeded
@@ -18,9 +18,10 @@ from editors.evaluation.cases import Case
 from editors.evaluation.fields import fields_of
 from editors.evaluation.groups import grouped
 from editors.evaluation.harness import Apply, Harness, Where
+from editors.evaluation.records import GENERATED, TEACHER_FORCED, Mode
 from editors.evaluation.subject import Subject
 from editors.evaluation.subjects import Decide, MemorySubject, ModelSubject, Ruling
-from service.domain.edits import AnswerMode, Descriptor, Embeddings
+from service.domain.edits import AnswerMode, Descriptor, Edit, Embeddings
 from service.domain.evaluations import BASE, MEMORY, SERAC, EvaluationReport, EvaluationRequest
 from service.domain.ports import Progress
 from service.domain.versions import VERSION_NAME, BakedEdit
@@ -33,15 +34,16 @@ from service.errors import (
     UnknownSubject,
     VersionNotFound,
 )
+from service.runtime.called import CalledModel
 from service.runtime.descriptors import edit_descriptor
-from service.runtime.engine import TransformersEngine
-from service.runtime.evaluation_plan import EvaluationPlan, Suites, plan_of
+from service.runtime.engine import Engine, TransformersEngine
+from service.runtime.evaluation_plan import EvaluationPlan, Suites, answers_alone, plan_of
 from service.runtime.evaluation_report import Run, report_of
 from service.runtime.live_memory import LiveMemory
 from service.runtime.live_state import LiveState
 from service.runtime.owner import Owner
 from service.runtime.room import refuse_overlong
-from service.runtime.versions import LiveVersions
+from service.runtime.versions import LiveVersion, LiveVersions
 
 EDITS_EMBEDDED_AT_ONCE = 64
 MEMORIES_AT_ONCE = 64
@@ -71,10 +73,10 @@ class Evaluator:
     force when it began.
 
     Args:
-        versions: Of the model.
+        versions: Of the model. Of a base elsewhere, no more is measured than what it answers.
         reader: Generates with the counterfactual model, which may be the base.
         state: What is in force.
-        model_owner: The thread of the model.
+        model_owner: The thread of the model, or one that may wait for a base elsewhere.
         memory_owner: The thread of the memory and of the encoder.
         suites: By name.
     """
@@ -82,7 +84,7 @@ class Evaluator:
     def __init__(
         self,
         versions: LiveVersions,
-        reader: TransformersEngine,
+        reader: Engine,
         state: LiveState,
         *,
         model_owner: Owner,
@@ -91,6 +93,8 @@ class Evaluator:
     ) -> None:
         self._versions = versions
         self._engine = versions.base.engine
+        self._is_here = self._engine.is_here
+        self._modes: tuple[Mode, ...] = (GENERATED, TEACHER_FORCED) if self._is_here else (GENERATED,)
         self._reader = reader
         self._state = state
         self._memory = state.memory
@@ -101,33 +105,30 @@ class Evaluator:
         """How many probes an evaluation judges; raises as the port says."""
         await self._refuse_unknown(request.against)
         edits = await self._owners[Where.EDITS].run(self._memory.in_force)
-        return (await asyncio.to_thread(plan_of, request, self._suites, edits)).probes
+        return (await self._planned(request, edits)).probes
 
     async def evaluate(self, request: EvaluationRequest, *, progress: Progress) -> EvaluationReport | None:
         """Judge every probe; raises as the port says."""
         started = time.perf_counter()
         pinned, active = await self._owners[Where.EDITS].run(self._state.pinned)
-        plan = await asyncio.to_thread(plan_of, request, self._suites, pinned.in_force())
+        plan = await self._planned(request, pinned.in_force())
         beside = {MEMORY: active, BASE: self._versions.base, SERAC: self._versions.base}.get(request.against)
         version = beside or await self._versions.version(request.against)
-        base, reader = self._subjects(request.max_new_tokens)
-        served = base.subject
-        if version is not self._versions.base:
-            served = ServedModel(version.engine, max_new_tokens=request.max_new_tokens)
-        embeddings = await self._embed(plan, progress) if request.against == SERAC else {}
-        if embeddings is None:
-            return None
-        memory = partial(_rule, pinned, without=version.edits) if request.against == MEMORY else None
-        apply = _apply(request.against, served, reader.subject, memory, partial(_holding, pinned, plan, embeddings))
-        runs: list[Run] = []
-        for size in plan.sizes:
-            groups = grouped(plan.cases, size, seed=request.seed) if request.against == SERAC else [plan.cases]
-            fields = fields_of(plan.metrics)
-            harness = Harness(groups, base, apply, fields, reader=reader, groups_at_once=MEMORIES_AT_ONCE)
-            if not await self._run(harness, progress, judged=sum(len(run.records) for run in runs)):
+        with self._subjects(version, request.max_new_tokens) as (base, served, reader):
+            embeddings = await self._embed(plan, progress) if request.against == SERAC else {}
+            if embeddings is None:
                 return None
-            held = {MEMORY: len(pinned), SERAC: size}.get(request.against, len(version.edits))
-            runs.append(Run(held, harness.records))
+            memory = partial(_rule, pinned, without=version.edits) if request.against == MEMORY else None
+            apply = _apply(request.against, served, reader.subject, memory, partial(_holding, pinned, plan, embeddings))
+            runs: list[Run] = []
+            for size in plan.sizes:
+                groups = grouped(plan.cases, size, seed=request.seed) if request.against == SERAC else [plan.cases]
+                fields = fields_of(plan.metrics, self._modes)
+                harness = Harness(groups, base, apply, fields, reader=reader, groups_at_once=MEMORIES_AT_ONCE)
+                if not await self._run(harness, progress, judged=sum(len(run.records) for run in runs)):
+                    return None
+                held = {MEMORY: len(pinned), SERAC: size}.get(request.against, len(version.edits))
+                runs.append(Run(held, harness.records))
         seconds = time.perf_counter() - started
         return await asyncio.to_thread(
             report_of, runs, plan.metrics, revision=pinned.revision, seconds=seconds, version=version.id
@@ -144,12 +145,23 @@ class Evaluator:
         except (BaseMismatch, ArtifactDamaged, ArtifactsUnavailable, StorageFull):
             return
 
-    def _subjects(self, max_new_tokens: int) -> tuple[Asked, Asked]:
-        """The base and the counterfactual model, which are asked each question once."""
-        base = Asked(ServedModel(self._engine, max_new_tokens=max_new_tokens))
-        if self._reader is self._engine:
-            return base, base
-        return base, Asked(ServedModel(self._reader, max_new_tokens=max_new_tokens))
+    async def _planned(self, request: EvaluationRequest, edits: Sequence[Edit]) -> EvaluationPlan:
+        plan = await asyncio.to_thread(plan_of, request, self._suites, edits)
+        return plan if self._is_here else answers_alone(plan, request.metrics)
+
+    @contextmanager
+    def _subjects(self, version: LiveVersion, max_new_tokens: int) -> Iterator[tuple[Asked, Subject, Asked]]:
+        """The base, a version of it, and the counterfactual model; first and last are asked each question once."""
+        with ExitStack() as stack:
+
+            def subject(engine: Engine) -> Subject:
+                if self._is_here and isinstance(engine, TransformersEngine):
+                    return ServedModel(engine, max_new_tokens=max_new_tokens)
+                return stack.enter_context(closing(CalledModel(engine, max_new_tokens=max_new_tokens)))
+
+            base = Asked(subject(self._engine))
+            served = base.subject if version is self._versions.base else subject(version.engine)
+            yield base, served, base if self._reader is self._engine else Asked(subject(self._reader))
 
     async def _embed(self, plan: EvaluationPlan, progress: Progress) -> dict[str, Embeddings] | None:
         """The embeddings of the cases' edits, by the case's id; None when told to stop."""

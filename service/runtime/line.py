@@ -5,6 +5,8 @@ One line for all versions of the model. Belongs to one event loop; the model's t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from service.domain.ports import Backlog
 from service.errors import QueueFull
 
@@ -55,3 +57,9 @@ class Line:
         """How many the model is at, and how many wait."""
         begun = sum(place.begun for place in self._places)
         return Backlog(running=begun, waiting=len(self._places) - begun)
+
+
+def backlog_of(lines: Iterable[Line]) -> Backlog:
+    """How busy those are who stand at these lines, together."""
+    backlogs = [line.backlog() for line in lines]
+    return Backlog(running=sum(one.running for one in backlogs), waiting=sum(one.waiting for one in backlogs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from editors.model.loading import BaseModel
 from service.domain.answers import AnswerCache
@@ -25,7 +25,7 @@ from service.runtime.descriptors import batches
 from service.runtime.engine import TransformersEngine
 from service.runtime.evaluation_plan import Suites
 from service.runtime.evaluator import Evaluator
-from service.runtime.line import Line
+from service.runtime.line import Line, backlog_of
 from service.runtime.live_memory import LiveMemory
 from service.runtime.live_state import Decided, LiveState, Question
 from service.runtime.owner import Owner
@@ -33,6 +33,8 @@ from service.runtime.previewer import Previewer
 from service.runtime.room import overlong, refuse_overlong
 from service.runtime.snapshot import MemoryFile
 from service.runtime.streams import Chosen, chosen_by, generation_of, stream_of
+from service.runtime.traits import traits_of
+from service.runtime.upstream import UpstreamEngine
 from service.runtime.versions import LiveServing, LiveVersions
 
 CHANGES_AT_ONCE = 1000
@@ -47,7 +49,7 @@ class ModelRuntime:
     the decision about its edit, and keeps both to its end.
 
     Args:
-        base: The frozen base model.
+        base: The frozen base model, or a server that holds it.
         memory: The live memory, empty.
         store: Where committed changes are read from.
         artifacts: Where the weights of versions are.
@@ -61,7 +63,7 @@ class ModelRuntime:
 
     def __init__(
         self,
-        base: BaseModel,
+        base: BaseModel | UpstreamEngine,
         memory: LiveMemory,
         store: Store,
         artifacts: Artifacts,
@@ -80,6 +82,9 @@ class ModelRuntime:
         self._model_owner = Owner("model")
         self._memory_owner = Owner("memory")
         self._line = line or Line()
+        self._lines = [self._line] if isinstance(base, BaseModel) else [self._line, base.line]
+        # A base elsewhere is measured from a thread that waits for it, which must not be one that answers.
+        self._asking_owner = self._model_owner if isinstance(base, BaseModel) else Owner("asking")
         self._versions = LiveVersions(base, store, artifacts, owner=self._model_owner, line=self._line)
         self._engine = self._versions.base.engine
         self._reader = (
@@ -95,14 +100,14 @@ class ModelRuntime:
             self._versions,
             self._reader,
             self._state,
-            model_owner=self._model_owner,
+            model_owner=self._asking_owner,
             memory_owner=self._memory_owner,
             suites=suites,
         )
         self._previewer = Previewer(self._state, self._memory_owner, self._decided)
         self._catching_up = asyncio.Lock()
         self._caught_up = asyncio.Condition()
-        self._parameters = sum(parameter.numel() for parameter in base.model.parameters())
+        self._traits = traits_of(base)
 
     async def start(self) -> None:
         """Load every edit in force and the versions that serve, and answer one prompt to warm up.
@@ -115,13 +120,14 @@ class ModelRuntime:
         await self._memory_owner.run(self._state.install, fresh, revision=revision, serving=serving)
         for version in (self._versions.base, *serving.versions.values()):
             await self._decisions.decide((Question("warm up", version=version),))
-            await version.engine.write("warm up", Sampling(max_new_tokens=2))
-        await self._reader.write("warm up", Sampling(max_new_tokens=2))
+            await version.engine.warm_up()
+        await self._reader.warm_up()
 
     def close(self) -> None:
         """Finish what is running, end both threads, and save the memory."""
         self._memory_owner.close()
         self._model_owner.close()
+        self._asking_owner.close()
         if self._file is not None and self._file.due(len(self._memory), self._memory.revision):
             self._file.write(self._memory.state())
 
@@ -275,11 +281,7 @@ class ModelRuntime:
         moment = self._state.moment
         serving = moment.serving.serving
         return RuntimeInfo(
-            model=self._base.name,
-            architecture=str(self._base.model.config.model_type),
-            parameters=self._parameters,
-            device=str(self._base.device),
-            dtype=str(self._base.dtype).removeprefix("torch."),
+            **asdict(self._traits),
             context_length=self._base.context_length,
             version=serving.active,
             canary=serving.canary,
@@ -294,7 +296,7 @@ class ModelRuntime:
 
     def backlog(self) -> Backlog:
         """Requests that the model is at, of whatever version, and that wait for it."""
-        return self._line.backlog()
+        return backlog_of(self._lines)
 
     def _failure(self) -> str | None:
         engines = (self._engine, self._reader, *(live.engine for live in self._state.moment.serving.versions.values()))

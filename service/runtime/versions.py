@@ -20,10 +20,18 @@ from service.domain.artifacts import Artifacts
 from service.domain.ports import Store
 from service.domain.serving import Serving
 from service.domain.versions import BASE_VERSION, BakedEdit
-from service.errors import ArtifactDamaged, BaseMismatch, ErrataError, VersionNotFound, VersionUnavailable
-from service.runtime.engine import TransformersEngine
+from service.errors import (
+    ArtifactDamaged,
+    BaseMismatch,
+    ErrataError,
+    VersionNotFound,
+    VersionUnavailable,
+    WeightsElsewhere,
+)
+from service.runtime.engine import Engine, TransformersEngine
 from service.runtime.line import Line
 from service.runtime.owner import Owner
+from service.runtime.upstream import UpstreamEngine
 
 SPARE = 2
 """Versions kept ready beside those that are served, since somebody asked for them by name."""
@@ -42,7 +50,7 @@ class LiveVersion:
     """
 
     id: str
-    engine: TransformersEngine
+    engine: Engine
     edits: frozenset[BakedEdit] = frozenset()
 
 
@@ -87,15 +95,19 @@ class LiveVersions:
     """Loads versions. Belongs to one event loop.
 
     Args:
-        base: The frozen base model.
+        base: The frozen base model, or a server that holds it, which serves no version but that.
         store: Where versions are described.
         artifacts: Where their deltas are kept.
         owner: The thread of the model, on which views are made, between two turns.
         line: In which requests to any version wait.
     """
 
-    def __init__(self, base: BaseModel, store: Store, artifacts: Artifacts, *, owner: Owner, line: Line) -> None:
-        self.base = LiveVersion(BASE_VERSION, TransformersEngine(base, owner=owner, line=line))
+    def __init__(
+        self, base: BaseModel | UpstreamEngine, store: Store, artifacts: Artifacts, *, owner: Owner, line: Line
+    ) -> None:
+        engine = TransformersEngine(base, owner=owner, line=line) if isinstance(base, BaseModel) else base
+        self.base = LiveVersion(BASE_VERSION, engine)
+        self._model = base if isinstance(base, BaseModel) else None
         self._line = line
         self._store = store
         self._artifacts = artifacts
@@ -110,6 +122,7 @@ class LiveVersions:
         Raises:
             VersionNotFound: There is none of that id.
             BaseMismatch: It was made for another base model.
+            WeightsElsewhere: The base is elsewhere, where no version can be made.
             ArtifactDamaged: Its weights are missing or corrupted.
             ArtifactsUnavailable, StorageFull: They cannot be read now.
         """
@@ -152,7 +165,10 @@ class LiveVersions:
             version = await reading.versions.get(version_id)
         if version is None or version.artifact is None:
             raise VersionNotFound(f"There is no version {version_id!r}.")
-        base = self.base.engine.model
+        if (base := self._model) is None:
+            raise WeightsElsewhere(
+                f"{version_id} changes weights of the base model, which answers from another server."
+            )
         fingerprint = await asyncio.to_thread(lambda: base.fingerprint)
         if version.base.fingerprint != fingerprint:
             raise BaseMismatch(
