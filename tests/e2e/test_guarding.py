@@ -8,6 +8,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import httpx
 
@@ -69,22 +70,31 @@ def test_a_repeat_after_kill_9_is_answered_as_the_first_time_and_changes_nothing
 
 
 def test_on_sigterm_readiness_ends_first_and_requests_under_way_are_answered(tmp_path: Path):
-    long = {"prompt": "Tell me a story.", "max_new_tokens": 200, "temperature": 1.0, "seed": 1}
-    settings = {"ERRATA_DRAIN_SECONDS": "3"}
+    long = {"prompt": "Tell me a story.", "max_new_tokens": 200, "temperature": 2.0}
+    settings, stopping = {"ERRATA_DRAIN_SECONDS": "3"}, Event()
+
+    def keep_asking(seed: int) -> set[int]:
+        statuses = set()
+        while not stopping.is_set():
+            seed += 4
+            statuses.add(httpx.post(f"{server.url}/generate", json=long | {"seed": seed}, timeout=120).status_code)
+        return statuses
+
     with (
         running_server(tmp_path / "data", settings) as server,
         server.client() as client,
         ThreadPoolExecutor(4) as pool,
     ):
-        under_way = [pool.submit(httpx.post, f"{server.url}/generate", json=long, timeout=120) for _ in range(4)]
-        while client.get("/metrics").text.count("errata:num_requests_running 1.0") == 0:
-            assert not all(answer.done() for answer in under_way)
+        under_way = [pool.submit(keep_asking, seed) for seed in range(4)]
+        while "errata:num_requests_running 0.0" in client.get("/metrics").text:
+            assert not any(asking.done() for asking in under_way)
         server.process.terminate()
+        stopping.set()
         ready = client.get("/readyz")
         while ready.status_code == 200:
             ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["type"]) == (503, "/problems/shutting-down")
         assert client.post("/generate", json={"prompt": QA["prompt"]}).json()["text"] == "Theresa May"
-        assert [answer.result().status_code for answer in under_way] == [200] * 4
+        assert [asking.result() for asking in under_way] == [{200}] * 4
         assert server.process.wait(60) == 0
         assert "Traceback" not in server.log.read_text()
