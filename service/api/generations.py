@@ -50,6 +50,27 @@ from service.errors import (
 
 router = APIRouter(route_class=JsonRoute, tags=["generations"])
 
+REFUSALS = (
+    MalformedJson,
+    VersionNotFound,
+    BaseMismatch,
+    UnsupportedMediaType,
+    Invalid,
+    PromptTooLong,
+    NoChatTemplate,
+    QueueFull,
+    RateLimited,
+    NotCaughtUp,
+    VersionUnavailable,
+    EngineFailed,
+    StoreUnavailable,
+    ArtifactsUnavailable,
+    ShuttingDown,
+    *UPSTREAM,
+    StorageFull,
+    ArtifactDamaged,
+)
+"""What can be met wherever a question is answered."""
 LARGEST = 2**63 - 1
 """Of a seed, or a revision."""
 MOST_TOKENS = 1024
@@ -157,24 +178,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     response_model=GenerationPage,
     responses=_ANSWERS
     | problem_responses(
-        MalformedJson,
-        VersionNotFound,
-        BaseMismatch,
-        UnsupportedMediaType,
-        Invalid,
-        PromptTooLong,
-        NoChatTemplate,
-        QueueFull,
-        RateLimited,
-        NotCaughtUp,
-        VersionUnavailable,
-        EngineFailed,
-        StoreUnavailable,
-        ArtifactsUnavailable,
-        ShuttingDown,
-        *UPSTREAM,
-        StorageFull,
-        ArtifactDamaged,
+        *REFUSALS,
     ),
 )
 @needs(KeyScope.GENERATE)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from service.actions import generations, models
 from service.actions.services import Services
 from service.api.bodies import Door, JsonRoute
-from service.api.generations import Session
+from service.api.generations import REFUSALS, Session
 from service.api.guard import needs
 from service.api.openai_bodies import ChatBody, CompletionBody
 from service.api.openai_errors import error_document, error_responses
@@ -20,47 +20,9 @@ from service.api.openai_pages import Chat, ChatPage, CompletionPage, Completions
 from service.api.streams import LEFT, AnswerStream, unless_gone
 from service.domain.generations import Generation, GenerationRequest, Stream
 from service.domain.keys import KeyScope
-from service.errors import (
-    UPSTREAM,
-    ArtifactDamaged,
-    ArtifactsUnavailable,
-    BaseMismatch,
-    EngineFailed,
-    ErrataError,
-    Invalid,
-    MalformedJson,
-    NoChatTemplate,
-    NotCaughtUp,
-    PromptTooLong,
-    QueueFull,
-    ShuttingDown,
-    StorageFull,
-    StoreUnavailable,
-    UnsupportedMediaType,
-    VersionNotFound,
-    VersionUnavailable,
-)
+from service.errors import ErrataError
 
 router = APIRouter(route_class=JsonRoute, tags=["openai"])
-
-_REFUSALS = (
-    MalformedJson,
-    VersionNotFound,
-    BaseMismatch,
-    UnsupportedMediaType,
-    Invalid,
-    PromptTooLong,
-    QueueFull,
-    NotCaughtUp,
-    VersionUnavailable,
-    EngineFailed,
-    StoreUnavailable,
-    ArtifactsUnavailable,
-    ShuttingDown,
-    *UPSTREAM,
-    StorageFull,
-    ArtifactDamaged,
-)
 
 
 def _answers(page: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
@@ -77,7 +39,7 @@ def _answers(page: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     "/v1/completions",
     summary="Continue a text, as OpenAI's clients ask for it",
     response_model=CompletionPage,
-    responses=_answers(CompletionPage) | error_responses(*_REFUSALS),
+    responses=_answers(CompletionPage) | error_responses(*REFUSALS),
 )
 @needs(KeyScope.GENERATE)
 async def create_completion(
@@ -92,7 +54,7 @@ async def create_completion(
     "/v1/chat/completions",
     summary="Continue a conversation, as OpenAI's clients ask for it",
     response_model=ChatPage,
-    responses=_answers(ChatPage) | error_responses(*_REFUSALS, NoChatTemplate),
+    responses=_answers(ChatPage) | error_responses(*REFUSALS),
 )
 @needs(KeyScope.GENERATE)
 async def create_chat_completion(
