@@ -13,6 +13,7 @@ import typer
 from service import __version__
 from service.cli import (
     bakes,
+    bench,
     checkpoints,
     databases,
     edit_files,
@@ -41,6 +42,7 @@ app.add_typer(edits.app, name="edit")
 app.command("match")(matches.match)
 app.command("eval")(evaluations.evaluate)
 app.command("smoke")(smoke.smoke)
+app.command("bench")(bench.bench)
 app.command("bake")(bakes.bake)
 app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(training.app, name="train")

@@ -21,9 +21,7 @@ REFUSED, UNREACHABLE = 1, 3
 
 _TIMEOUT = httpx.Timeout(600, connect=5)  # seconds; a long generation on a CPU takes minutes
 _READY_TIMEOUT = httpx.Timeout(5)
-_PAST_ANY_PROXY: dict[str, httpx.BaseTransport | None] = dict.fromkeys(
-    ("all://127.0.0.1", "all://localhost", "all://[::1]")
-)
+_PAST_ANY_PROXY = dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]"))
 
 
 def call(
@@ -106,6 +104,21 @@ def download(url: str, path: str, file: Path, *, params: dict[str, Any], code: i
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def asynchronous(url: str) -> httpx.AsyncClient:
+    """A client that asks as many questions at once as it is given, for use within one event loop.
+
+    Raises:
+        typer.BadParameter: As `call`.
+    """
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    try:
+        return httpx.AsyncClient(
+            base_url=url, timeout=_TIMEOUT, limits=limits, mounts=_PAST_ANY_PROXY, headers=_signed()
+        )
+    except httpx.InvalidURL as error:
+        raise _no_address(url) from error
 
 
 def not_ready(url: str, *, headers: dict[str, str] | None = None) -> str | None:
