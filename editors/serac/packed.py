@@ -2,7 +2,8 @@
 
 The linear layers, the norms and the activation see one matrix of all tokens, and treat each by itself; attention goes
 over rows of one length at a time. So the hidden states of a row depend on that row alone: reading it in company gives
-the very same numbers (on a CPU, see `linear`), and no time is spent on padding.
+the very same numbers (on a CPU, see `linear`), and hardly any time is spent on padding. What there is makes the matrix
+one of few heights: for each that it meets, oneDNN compiles kernels and keeps them, about a megabyte.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from editors.serac.linear import Linear
 _TOKENS_AT_ONCE = 512
 """As many keep a CPU's cores busy; what they need between two layers still fits in its cache."""
 _TOKENS_AT_ONCE_ELSEWHERE = 16_384
+_EXACT, _HEIGHT = 32, 16
+"""More tokens than the first are filled up to a multiple of the second; fewer, such as one question, are left alone."""
 
 Tokens = tuple[list[int], int]
 """Token ids of a row, special tokens included, and how many of them belong to the first segment."""
@@ -54,7 +57,7 @@ class PackedEncoder:
     @torch.inference_mode()
     def _states(self, rows: Sequence[Tokens], shapes: Sequence[Shape]) -> list[Tensor]:
         """The last hidden states of rows that stand in the order of their shapes, [n, t, width] for each shape."""
-        x = self._embed(rows)
+        x = self._embed([*rows, *_filling(sum(n * t for n, t in shapes))])
         for layer in self._layers:
             x = layer(x, shapes)
         return [part.view(n, t, -1) for part, (n, t) in zip(_parts(x, shapes), shapes, strict=True)]
@@ -97,7 +100,8 @@ class _Layer:
         for part, (n, t) in zip(_parts(qkv, shapes), shapes, strict=True):
             q, k, v = part.view(n, t, 3, self._heads, -1).permute(2, 0, 3, 1, 4)  # each [n, heads, t, width / heads]
             gathered.append(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n * t, -1))
-        return torch.cat(gathered)
+        filling = len(qkv) - sum(n * t for n, t in shapes)
+        return torch.cat([*gathered, qkv.new_zeros(filling, qkv.shape[1] // 3)])
 
 
 def _stacked(layers: Sequence[nn.Linear]) -> nn.Linear:
@@ -109,9 +113,16 @@ def _stacked(layers: Sequence[nn.Linear]) -> nn.Linear:
 
 
 def _parts(x: Tensor, shapes: Sequence[Shape]) -> Sequence[Tensor]:
-    """The rows [n * t, ...] of each shape."""
-    parts: Sequence[Tensor] = x.split([n * t for n, t in shapes])
+    """The rows [n * t, ...] of each shape, without the filling after them."""
+    sizes = [n * t for n, t in shapes]
+    parts: Sequence[Tensor] = x[: sum(sizes)].split(sizes)
     return parts
+
+
+def _filling(tokens: int) -> list[Tokens]:
+    """What fills so many tokens up: a row that nothing attends to."""
+    missing = -tokens % _HEIGHT if tokens > _EXACT else 0
+    return [([0] * missing, missing)] if missing else []
 
 
 def _normalised(x: Tensor, norm: nn.LayerNorm) -> Tensor:

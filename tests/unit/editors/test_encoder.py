@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from transformers import BertConfig, BertModel
 
 from editors.serac.encoder import SentenceEncoder
+from editors.serac.packed import PackedEncoder
 
 QUESTION = "Who is the prime minister of the UK?"
 
@@ -60,3 +62,22 @@ def test_the_end_of_a_long_text_counts(encoder):
 def test_encoders_of_one_recipe_share_a_fingerprint(encoder):
     assert encoder.fingerprint.startswith("all-MiniLM-L6-v2:")
     assert SentenceEncoder().fingerprint == encoder.fingerprint
+
+
+def test_kernels_are_compiled_for_few_heights_however_many_tokens_there_are():
+    heights = set()
+
+    def noting(layer):
+        def apply(x):
+            heights.add(len(x))
+            return layer(x)
+
+        return apply
+
+    config = BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    model = BertModel(config).eval().requires_grad_(requires_grad=False)
+    encoder = PackedEncoder(model, noting)
+    for tokens in range(1, 257):
+        shapes = [states.shape for _, states in encoder.read([([1] * tokens, tokens), ([2] * (tokens + 1), 1)])]
+        assert shapes == [(1, tokens, 8), (1, tokens + 1, 8)]
+    assert len(heights) < 64
