@@ -19,8 +19,6 @@ from service.cli.load import events
 STANDING = 20
 """Edits that are in force from the beginning to the end."""
 OPERATORS = 2
-PAUSE_SECONDS = 0.5
-"""Of an operator after each deed, on average."""
 _LONG = {"max_new_tokens": 200, "temperature": 2.0}
 _FRAMES = (
     "Who is the mayor of the town of {}?",
@@ -71,18 +69,20 @@ class Traffic:
         client: Of it.
         known: Prompts that no edit is about.
         seed: Draws all that is asked.
+        pause: Seconds that an operator waits after each deed, on average.
 
     Attributes:
         tally: Replaced by whoever wants to count anew.
         stopping: Set when operators are to finish what they are at.
     """
 
-    def __init__(self, client: httpx.AsyncClient, known: Sequence[Known], *, seed: int) -> None:
+    def __init__(self, client: httpx.AsyncClient, known: Sequence[Known], *, seed: int, pause: float = 0.5) -> None:
         self.tally = Tally()
         self.stopping = asyncio.Event()
         self._client = client
         self._known = known
         self._random = Random(seed)
+        self._pause_seconds = pause
         self._standing: list[dict[str, Any]] = []
         self._living: dict[str, str] = {}
         self._ended: dict[str, tuple[str, float]] = {}
@@ -124,7 +124,10 @@ class Traffic:
 
     async def streamed(self, due: float) -> None:
         """The same, piece by piece."""
-        one = self._random.choice(self._known)
+        await self.compare(self._random.choice(self._known), due)
+
+    async def compare(self, one: Known, due: float) -> None:
+        """Ask for an answer piece by piece, and hold it to what the engine alone gives."""
         pieces, end = await self._stream({"prompt": one.prompt, "max_new_tokens": one.max_new_tokens}, due)
         self._hold(end["text"], one.text.strip(), one.prompt)
         self._hold(pieces, end["text"], one.prompt)
@@ -271,7 +274,7 @@ class Traffic:
         return [*self._ended.values()][-10:]
 
     async def _pause(self) -> None:
-        await asyncio.sleep(self._random.expovariate(1 / PAUSE_SECONDS))
+        await asyncio.sleep(self._random.expovariate(1 / self._pause_seconds))
 
     def _word(self) -> str:
         return "".join(self._random.choices(_SYLLABLES, k=4)).title()

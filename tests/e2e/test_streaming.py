@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
 
 import httpx
@@ -70,6 +71,27 @@ def test_a_caller_who_reads_byte_by_byte_holds_nobody_up(server: RunningServer, 
         while byte := slow.recv(4096):
             read.append(byte)
     assert b"event: end" in b"".join(read)
+
+
+def test_callers_who_read_a_byte_at_a_time_do_not_keep_their_places_with_the_model(
+    server: RunningServer, client: httpx.Client
+):
+    with ExitStack() as stack:
+        bodies = [LONG | {"stream": True, "seed": seed} for seed in range(100, 148)]
+        slow = [stack.enter_context(connected(server, body)) for body in bodies]
+        read = [bytearray() for _ in slow]
+        while not all(read) or running(client) > 0:  # more than the model answers at once; each has its turn
+            for connection, content in zip(slow, read, strict=True):
+                connection.settimeout(0)
+                with suppress(BlockingIOError):
+                    content += connection.recv(1)
+        assert max(map(len, read)) < 4096
+        assert client.post("/generate", json=LONG | {"seed": 148}).status_code == 200
+        for connection, content in zip(slow, read, strict=True):
+            connection.settimeout(120)
+            while byte := connection.recv(4096):
+                content += byte
+    assert all(b"event: end" in content for content in read)
 
 
 def test_a_caller_who_leaves_takes_the_request_along(server: RunningServer, client: httpx.Client):
