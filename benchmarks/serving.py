@@ -3,8 +3,9 @@
 On the bundle, and on a random model of GPT-2 small's shape. Clients ask again as soon as they are answered; answers
 have lengths as traffic has them, many short ones and a few long ones, which no end token cuts. Against a loop of
 `model.generate`, and against static batches: as many prompts as there are clients in one `generate`, until the longest
-is done. Then one client: the engine alone, and with a scope decision before each answer. Some four
-minutes on two cores.
+is done. Then one client: the engine alone, with a scope decision before each answer, and with that and the answer
+found in the cache. At last a real server's answers while edits come and go, held against `model.generate` alone. Some
+eight minutes on two cores.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
@@ -23,14 +24,28 @@ import numpy as np
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
 import demo
+from benchmarks.among_edits import among_edits
 from benchmarks.decisions import Questions, TimedEncoder, ask_about_facts, made
 from benchmarks.memories import CANDIDATES
 from benchmarks.report import write
+from benchmarks.serving_report import (
+    CLIENTS,
+    EDITS,
+    LONGEST,
+    MEAN,
+    ONE_CLIENT_TOKENS,
+    SHORTEST,
+    Served,
+    render,
+    render_among,
+)
 from editors.model.loading import BaseModel, load_base
 from editors.serac.cross_encoder import load_scope
-from service.domain.generations import Sampling
+from service.domain.generations import GenerationRequest, Sampling
 from service.domain.serving import Serving
 from service.domain.versions import BASE_VERSION
+from service.runtime.answers import Answers
+from service.runtime.cached_answers import CachedAnswers
 from service.runtime.completions import Completion
 from service.runtime.decisions import Decisions
 from service.runtime.engine import TransformersEngine
@@ -38,46 +53,13 @@ from service.runtime.live_memory import LiveMemory
 from service.runtime.live_state import LiveState, Question
 from service.runtime.owner import Owner
 from service.runtime.versions import LiveServing, LiveVersion
+from service.store.answers import LocalAnswers, TieredAnswers
+from service.store.store import PostgresStore
 
-CLIENTS = 32
-EDITS = 1000
-MEAN, SHORTEST, LONGEST = 32, 4, 128
-"""Tokens of an answer: drawn from an exponential distribution with this mean, within these bounds."""
-ONE_CLIENT_TOKENS = 32
-LEAST_OVER_LOOP, LEAST_OVER_STATIC, MOST_COST = 4.0, 1.5, 1.06
-"""What is required: tokens a second against the loop's and the static batches', and the edit layer's latency."""
+_ALONE, _DECIDED, _FOUND = range(3)
+"""Ways to answer one client."""
 
 Asked = tuple[str, Sampling]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """One model's figures.
-
-    Attributes:
-        loop, static, continuous: Tokens a second.
-        first_p50, first_p99: Milliseconds from a request to its first token, with `CLIENTS` clients.
-        alone_ms, edited_ms: The median answer to one client, without and with a scope decision.
-        compared, different: Greedy answers given among others, and how many of them differ from those given alone.
-    """
-
-    model: str
-    parameters: int
-    requests: int
-    loop: float
-    static: float
-    continuous: float
-    first_p50: float
-    first_p99: float
-    alone_ms: float
-    edited_ms: float
-    compared: int
-    different: int
-
-    @property
-    def cost(self) -> float:
-        """What the edit layer multiplies the latency by."""
-        return self.edited_ms / self.alone_ms
 
 
 def main() -> None:
@@ -95,8 +77,10 @@ def main() -> None:
             asyncio.run(measured(small, questions, memory, arguments.requests, arguments.compared)),
             asyncio.run(measured(large, questions, memory, arguments.requests // 4, arguments.compared // 50)),
         ]
-    models = [asdict(one) | {"cost": one.cost} for one in found]
-    write("serving", "Serving", render(found), {"clients": CLIENTS, "edits": EDITS, "models": models})
+    among = among_edits(arguments.compared, clients=CLIENTS)
+    models = [asdict(one) | {"cost": one.cost, "found_cost": one.found_cost} for one in found]
+    figures = {"clients": CLIENTS, "edits": EDITS, "models": models, "among_edits": asdict(among)}
+    write("serving", "Serving", [*render(found), "", *render_among(among)], figures)
 
 
 def random_model(folder: Path, config: GPT2Config) -> Path:
@@ -116,7 +100,9 @@ async def measured(base: BaseModel, questions: Questions, memory: LiveMemory, re
     loop = await asyncio.to_thread(one_by_one, engine, asked[: max(4, requests // 12)])
     static = await asyncio.to_thread(in_static_batches, engine, asked)
     answers, firsts, seconds = await together(engine, asked)
-    alone, edited = await one_client(engine, memory, owners[1], questions.prompts[EDITS:], max(3, requests // 12))
+    alone, edited, cached = await one_client(
+        engine, memory, owners[1], questions.prompts[EDITS:], max(3, requests // 12)
+    )
     checked = await compare(engine, questions, compared)
     for owner in owners:
         owner.close()
@@ -131,6 +117,7 @@ async def measured(base: BaseModel, questions: Questions, memory: LiveMemory, re
         first_p99=1000 * float(np.percentile(firsts, 99)),
         alone_ms=1000 * statistics.median(alone),
         edited_ms=1000 * statistics.median(edited),
+        found_ms=1000 * statistics.median(cached),
         compared=compared,
         different=checked,
     )
@@ -179,26 +166,38 @@ async def together(engine: TransformersEngine, asked: Sequence[Asked]) -> tuple[
 
 async def one_client(
     engine: TransformersEngine, memory: LiveMemory, owner: Owner, prompts: Sequence[str], requests: int
-) -> tuple[list[float], list[float]]:
-    """Seconds of each answer by the engine alone, and after a scope decision; asked in turn, each first in turn.
+) -> tuple[list[float], list[float], list[float]]:
+    """Seconds of each answer: by the engine alone, after a scope decision, and found after one; each first in turn.
 
     Raises:
-        RuntimeError: An answer depends on the decision.
+        RuntimeError: An answer depends on the decision, or is not found as it was written.
     """
     version = LiveVersion(BASE_VERSION, engine)
     decisions = Decisions(LiveState(memory, LiveServing(Serving(), {version.id: version})), owner)
+    cache = LocalAnswers(most_bytes=1 << 20, seconds=3600)
+    kept = CachedAnswers(
+        Answers(engine, engine), TieredAnswers([cache]), PostgresStore("postgresql://")
+    )  # no version is looked up
     sampling = Sampling(max_new_tokens=ONE_CLIENT_TOKENS)
-    seconds: tuple[list[float], list[float]] = ([], [])
+
+    async def ask(prompt: str, way: int) -> str:
+        if way != _ALONE:
+            await decisions.decide([Question(prompt)])
+        if way == _FOUND:
+            return (await kept.answer(GenerationRequest(prompt=prompt, sampling=sampling), version, None)).text
+        return (await engine.write(prompt, sampling)).text
+
+    seconds: tuple[list[float], list[float], list[float]] = ([], [], [])
     for number, prompt in enumerate(prompts[:requests]):
-        texts = set()
-        for decided in (False, True) if number % 2 else (True, False):
-            start = time.perf_counter()
-            if decided:
-                await decisions.decide([Question(prompt)])
-            texts.add((await engine.write(prompt, sampling)).text)
-            seconds[decided].append(time.perf_counter() - start)
+        texts = {await ask(prompt, _FOUND)}  # which writes it
+        for turn in range(len(seconds)):
+            way, start = (number + turn) % len(seconds), time.perf_counter()
+            texts.add(await ask(prompt, way))
+            seconds[way].append(time.perf_counter() - start)
         if len(texts) > 1:
-            raise RuntimeError(f"a scope decision changed the answer to {prompt!r}: {sorted(texts)}")
+            raise RuntimeError(f"the answer to {prompt!r} is not the same each time: {sorted(texts)}")
+    if cache.asked.hits != len(seconds[_FOUND]):
+        raise RuntimeError(f"{cache.asked.hits} of {len(seconds[_FOUND])} answers were found")
     return seconds
 
 
@@ -211,62 +210,6 @@ async def compare(engine: TransformersEngine, questions: Questions, count: int) 
         given += await asyncio.gather(*(engine.write(*one) for one in asked[first : first + 4 * CLIENTS]))
     alone = await asyncio.to_thread(lambda: [engine.complete(*one) for one in asked])
     return sum(one != other for one, other in zip(given, alone, strict=True))
-
-
-def render(found: Sequence[Served]) -> list[str]:
-    """The tables."""
-    many = (
-        f"Tokens a second with {CLIENTS} clients, answers of {MEAN} tokens on average ({SHORTEST} to {LONGEST}). "
-        f"Required: at least {LEAST_OVER_LOOP:g} times a loop of `model.generate`, and {LEAST_OVER_STATIC:g} times "
-        "static batches."
-    )
-    one_client = (
-        f"One client, {ONE_CLIENT_TOKENS} tokens: the engine alone, and with a scope decision among {EDITS:,} edits "
-        f"before each answer, to questions that no edit covers. Required: at most {MOST_COST:g} of the latency, on a "
-        "model of 125 million parameters. And greedy answers that were given among others, against `model.generate` "
-        "alone: none may differ."
-    )
-    return [
-        many,
-        "",
-        *_table(
-            "model, parameters, requests, loop, static batches, the engine, against the loop, against static batches, "
-            "first token (median ms), first token (99th percentile ms)",
-            [_many(one) for one in found],
-        ),
-        "",
-        one_client,
-        "",
-        *_table(
-            "model, alone (median ms), with the edit layer (median ms), cost, answers compared, different",
-            [_one(one) for one in found],
-        ),
-    ]
-
-
-def _many(one: Served) -> list[str]:
-    return [
-        one.model,
-        f"{one.parameters / 1e6:.0f} million",
-        str(one.requests),
-        f"{one.loop:.0f}",
-        f"{one.static:.0f}",
-        f"{one.continuous:.0f}",
-        f"{one.continuous / one.loop:.2f}",
-        f"{one.continuous / one.static:.2f}",
-        f"{one.first_p50:.0f}",
-        f"{one.first_p99:.0f}",
-    ]
-
-
-def _one(one: Served) -> list[str]:
-    figures = (f"{one.alone_ms:.1f}", f"{one.edited_ms:.1f}", f"{one.cost:.3f}")
-    return [one.model, *figures, f"{one.compared:,}", str(one.different)]
-
-
-def _table(columns: str, rows: Sequence[Sequence[str]]) -> list[str]:
-    names = columns.split(", ")
-    return [f"| {' | '.join(cells)} |" for cells in (names, ["---"] * len(names), *rows)]
 
 
 def _never_ending(base: BaseModel) -> None:

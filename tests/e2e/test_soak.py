@@ -5,7 +5,9 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from benchmarks.among_edits import among_edits
 from benchmarks.running import RunningServer
+from benchmarks.serving_report import render_among
 from benchmarks.soak import soak
 from benchmarks.soak_report import figures, render
 from benchmarks.soak_traffic import counted_by
@@ -31,3 +33,11 @@ def test_what_the_service_counts_is_read_by_method_and_handler(client: httpx.Cli
     after = counted_by(client.get("/metrics").text)
     assert after["POST", "/edits"] - before["POST", "/edits"] == 1
     assert after["DELETE", "/edits/{edit_id}"] - before["DELETE", "/edits/{edit_id}"] == 2
+
+
+def test_among_edits_that_come_and_go_every_greedy_answer_is_the_engines_alone():
+    among = among_edits(24, clients=8)
+    assert (among.compared, among.wrong) == (24, [])
+    assert among.edits >= 1
+    (row,) = (line for line in render_among(among) if line.startswith("| 24 |"))
+    assert row.endswith("| 0 |")

@@ -31,7 +31,8 @@ async def test_a_model_is_measured_and_its_answers_together_are_those_alone(
     assert 0 < served.first_p50 <= served.first_p99
     lines = serving.render([served])
     assert any(line.startswith("| gpt2 | ") and f"{served.continuous / served.loop:.2f}" in line for line in lines)
-    assert any(f"| {served.cost:.3f} | 40 | 0 |" in line for line in lines)
+    costs = f"| {served.cost:.3f} | {served.found_ms:.1f} | {served.found_cost:.3f} | 40 | 0 |"
+    assert any(costs in line for line in lines)
 
 
 async def test_what_is_asked_has_answers_of_all_lengths():
