@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from hashlib import blake2b
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from demo.scope.frames import load_frames
 from demo.scope.kinds import IN_SCOPE, OUT_OF_SCOPE, FramePairs, Pair
 from demo.scope.names import load_names
+from demo.scope.nearest import NearestPairs
 from demo.scope.scenes import load_scenes
 from demo.scope.sentiment import load_topics
 from demo.scope.shared import load_shared, talk_of
@@ -26,7 +27,9 @@ from demo.scope.splits import Split
 from demo.scope.wording import load_wording
 
 _TRIES = 200
-Draw = Callable[[Random], Pair | None]
+Weighed = tuple[Callable[[Random], Pair | None], float]
+_NEAREST = 24.0
+"""How often a near edit is drawn, in the unit of the other weights."""
 
 
 def main() -> None:
@@ -39,22 +42,40 @@ def main() -> None:
     parser.add_argument(
         "--shared", type=Path, help="folder of CounterFact and zsRE; without it, their kinds are left out"
     )
+    parser.add_argument(
+        "--near", type=int, default=0, help="edits among which inputs find near ones; 0 leaves that kind out"
+    )
     arguments = parser.parse_args()
-    drawn = pairs(arguments.size, arguments.seed, of=arguments.split, shared=arguments.shared)
+    drawn = pairs(arguments.size, arguments.seed, of=arguments.split, shared=arguments.shared, near=arguments.near)
     with arguments.output.open("w", encoding="utf-8") as file:
         for pair in tqdm(drawn, total=arguments.size, unit="pair"):
             file.write(json.dumps({**asdict(pair), "label": int(pair.label)}, ensure_ascii=False) + "\n")
 
 
-def pairs(size: int, seed: int, *, of: Split = "train", shared: Path | None = None) -> Iterator[Pair]:
+def pairs(size: int, seed: int, *, of: Split = "train", shared: Path | None = None, near: int = 0) -> Iterator[Pair]:
     """Draw different pairs of every kind; about a third are in scope.
+
+    Args:
+        size: How many.
+        seed: Of all that is drawn.
+        of: The split of the subjects.
+        shared: Folder of CounterFact and zsRE; without it, their kinds are left out.
+        near: In-scope pairs whose edits and inputs are put together by nearness; 0 leaves that kind out, which
+            alone needs the encoder.
 
     Raises:
         FileNotFoundError: `shared` lacks a file.
     """
-    rng, draws = Random(f"{seed} {of}"), _draws(of, shared)
+    rng, (inside, outside) = Random(f"{seed} {of}"), _draws(of, shared)
+    if near:
+        nearest = NearestPairs(list(_drawn(near, inside, Random(f"{seed} {of} near"))))
+        outside = [*outside, (nearest.out_of_scope, _NEAREST)]
+    yield from _drawn(size, [*inside, *outside], rng)
+
+
+def _drawn(size: int, draws: Sequence[Weighed], rng: Random) -> Iterator[Pair]:
     seen: set[bytes] = set()
-    kinds, weights = zip(*((draw, weight) for draw, weight in draws), strict=True)
+    kinds, weights = zip(*draws, strict=True)
     for _ in range(size):
         pair = None
         while pair is None:
@@ -72,25 +93,29 @@ def _is_new(pair: Pair, seen: set[bytes]) -> bool:
     return True
 
 
-def _draws(of: Split, shared: Path | None) -> list[tuple[Draw, float]]:
+def _draws(of: Split, shared: Path | None) -> tuple[list[Weighed], list[Weighed]]:
+    """What draws in-scope pairs and what draws the others, with how often each is drawn."""
     names = load_names(of)
     wording = load_wording(names, talk_of(shared) if shared else ())
     frames = FramePairs(load_frames(of), names, wording)
     topics, scenes = load_topics(of, frames), load_scenes(of, wording)
-    draws: list[tuple[Draw, float]] = [
-        *((partial(frames.pair, kind), weight) for kind, weight in (IN_SCOPE | OUT_OF_SCOPE).items()),
+    inside: list[Weighed] = [
+        *((partial(frames.pair, kind), weight) for kind, weight in IN_SCOPE.items()),
         (topics.in_scope, 4.0),
-        (topics.out_of_scope, 6.0),
         (scenes.in_scope, 36.0),
-        (scenes.out_of_scope, 58.0),
         (scenes.opinion, 2.5),
+    ]
+    outside: list[Weighed] = [
+        *((partial(frames.pair, kind), weight) for kind, weight in OUT_OF_SCOPE.items()),
+        (topics.out_of_scope, 6.0),
+        (scenes.out_of_scope, 58.0),
         (scenes.no_opinion, 3.5),
     ]
     if shared:
         counterfact, zsre = load_shared(shared, of, wording)
-        draws += [(counterfact.in_scope, 5.0), (counterfact.out_of_scope, 7.0)]
-        draws += [(zsre.in_scope, 0.5), (zsre.out_of_scope, 1.0)]
-    return draws
+        inside += [(counterfact.in_scope, 5.0), (zsre.in_scope, 3.0)]
+        outside += [(counterfact.out_of_scope, 7.0), (zsre.out_of_scope, 3.0)]
+    return inside, outside
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from demo.scope.kinds import Pair
 from demo.scope.splits import Split, split
 from demo.scope.wording import Wording
 
+_DRESSED = 0.35
 _COUNTERFACT, _ZSRE = "counterfact-train.json", "zsre-train-700.json"
 
 
@@ -64,8 +65,6 @@ class SharedPairs:
             if other.subject == record.subject:
                 return None
             text = rng.choice((other.rephrase, other.prompt))
-        if rng.random() < 0.35:
-            text = self.wording.after_talk(text, rng)
         return self._pair(record, text, rng, label=False)
 
     @cached_property
@@ -80,6 +79,8 @@ class SharedPairs:
         descriptor = f"{record.prompt} {record.target}." if stated else record.prompt
         if text == descriptor:
             return None
+        if rng.random() < _DRESSED:
+            text = self.wording.dress(text, record.subject, rng)
         return Pair(descriptor, text, label, f"{self.kind} {'in' if label else 'out of'} scope", record.subject)
 
 

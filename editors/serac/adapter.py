@@ -164,6 +164,25 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def begin_with(adapter: Adapter, tensors: Mapping[str, Tensor]) -> None:
+    """Write the adapter into the tensors of a model that `make_trainable` prepared.
+
+    Raises:
+        InvalidClassifierFile: Its tensors have other names or shapes.
+    """
+    shapes, own = ({name: list(t.shape) for name, t in some.items()} for some in (adapter.tensors, tensors))
+    if differing := sorted(name for name in {*shapes, *own} if shapes.get(name) != own.get(name)):
+        name = differing[0]
+        raise InvalidClassifierFile(
+            f"Training cannot go on from this classifier: its {name} is {shapes.get(name)}, "
+            f"and with this rank it should be {own.get(name)}.",
+            hint="Give the rank that it was trained with, which its card names.",
+        )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(adapter.tensors[name])
+
+
 def merge(adapter: Adapter, model: nn.Module) -> None:
     """Write the adapter into the weights of a model that nothing else uses.
 

@@ -44,7 +44,8 @@ class PairModel(nn.Module):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.encoder: Any = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        # On a CPU the gradient of fused attention takes as long as all else in a step of training.
+        self.encoder: Any = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         self.width = int(self.encoder.config.hidden_size)
         self.head = nn.Sequential(nn.Linear(2 * self.width, self.width), nn.Tanh(), nn.Linear(self.width, 1))
         self.eval()  # also in training: with hundreds of thousands of pairs, dropout only costs time

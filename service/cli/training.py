@@ -23,6 +23,9 @@ def scope(
     pairs: Annotated[Path, typer.Argument(help="JSON lines of descriptor, input, label (0 or 1), kind and subject.")],
     *,
     output: Annotated[Path, typer.Option(dir_okay=False, callback=_safetensors, help="The safetensors file to write.")],
+    start: Annotated[
+        Path | None, typer.Option("--from", dir_okay=False, help="A trained classifier to begin with.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside the output.")] = False,
     steps: Annotated[int, typer.Option(min=1)] = 3000,
     batch_size: Annotated[int, typer.Option(min=2, help="Pairs a step, half of them in scope.")] = 128,
@@ -51,7 +54,7 @@ def scope(
         seed=seed,
     )
     try:
-        card = train_scope(pairs, output, recipe, resume=resume, device=device)
+        card = train_scope(pairs, output, recipe, start=start, resume=resume, device=device)
     except EditorError as error:
         raise failure(error.detail, error.hint, 1) from None
     if as_json:

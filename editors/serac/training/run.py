@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from editors.serac.adapter import Adapter, fingerprint, make_trainable, trained_tensors
+from editors.serac.adapter import Adapter, begin_with, fingerprint, make_trainable, trained_tensors
 from editors.serac.cross_encoder import PairModel, PairTokenizer, batches, pair_logits
 from editors.serac.training.metrics import average_precision
 from editors.serac.training.pairs import LabelledPair, labels_of
@@ -56,7 +56,7 @@ class Recipe:
     false_positives: float = 0.01
     patience: int | None = None
     look_steps: int = 250
-    tokens_per_pass: int = 2048
+    tokens_per_pass: int = 1024
     seed: int = 0
 
 
@@ -69,6 +69,11 @@ class Training:
         validation: Pairs to look at for early stopping.
         folder: The encoder's.
         device: Where it runs.
+        start: A trained classifier to begin with; None begins with the encoder as it is.
+
+    Raises:
+        EncoderMismatch: The classifier to begin with belongs to another encoder.
+        InvalidClassifierFile: It does not fit: its rank is another, or a tensor is missing or unknown.
 
     Attributes:
         best: The weights to keep.
@@ -82,6 +87,7 @@ class Training:
         validation: Sequence[LabelledPair],
         folder: Path,
         device: torch.device,
+        start: Adapter | None = None,
     ) -> None:
         self._recipe, self._tokenizer, self._device = recipe, PairTokenizer(folder), device
         self._classes = [[pair for pair in train if pair.label == label] for label in (1, 0)]
@@ -91,6 +97,9 @@ class Training:
         make_trainable(self._model, rank=recipe.rank, generator=torch.Generator().manual_seed(recipe.seed))
         self._model.to(device)
         tensors = trained_tensors(self._model)
+        if start is not None:
+            start.check_encoder(self._encoder, self._model.width)
+            begin_with(start, tensors)
         self._optimizer = torch.optim.AdamW(tensors.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self._schedule = get_cosine_schedule_with_warmup(self._optimizer, round(_WARM_UP * recipe.steps), recipe.steps)
         self.best = Best()

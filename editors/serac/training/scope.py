@@ -39,6 +39,7 @@ def train_scope(
     output: Path,
     recipe: Recipe,
     *,
+    start: Path | None = None,
     resume: bool = False,
     device: str = "auto",
     folder: Path | None = None,
@@ -52,6 +53,7 @@ def train_scope(
         pairs: JSONL; see `read_pairs`.
         output: The classifier, a safetensors file; its card lies beside it, as .md and .json.
         recipe: How to train.
+        start: A trained classifier to begin with, as one's own pairs are added to it; None begins with the encoder.
         resume: Go on from the checkpoint if there is one; without it, one that is there is an error.
         device: `cpu`, `cuda`, ...; `auto` takes a GPU when there is one.
         folder: Of the encoder; the packaged one by default.
@@ -63,6 +65,7 @@ def train_scope(
         InvalidTrainingData: The pairs cannot be used.
         InvalidCheckpoint: The checkpoint is damaged, of another training, or there and not to be resumed.
         DeviceUnavailable: This machine has no such device.
+        InvalidClassifierFile, EncoderMismatch: There is nothing to begin with in that file, or it does not fit.
     """
     where = resolve_device(device)
     folder = folder or get_model_path()
@@ -71,13 +74,15 @@ def train_scope(
         raise InvalidCheckpoint(
             f"{checkpoint} is what an interrupted training left.", hint="Resume it, or remove the file to start again."
         )
+    begun = None if start is None else Adapter.load(start)
     train, validation = split_pairs(pairs, read_pairs(pairs), recipe.validation_share)
     made_by = {
         **asdict(recipe),
         "pairs": hashlib.sha256(pairs.read_bytes()).hexdigest(),
         "encoder": fingerprint(folder),
+        "started_from": None if start is None else hashlib.sha256(start.read_bytes()).hexdigest(),
     }
-    training = Training(recipe, train, validation, folder, where)
+    training = Training(recipe, train, validation, folder, where, begun)
     training.run(Checkpoint(checkpoint, made_by, training.parts))
     adapter = _judged(training.adapter(made_by), validation, recipe, folder, str(where))
     output.parent.mkdir(parents=True, exist_ok=True)

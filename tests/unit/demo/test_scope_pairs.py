@@ -7,14 +7,18 @@ import re
 from collections import Counter
 from itertools import islice
 from pathlib import Path
+from random import Random
 
+import numpy as np
 import pytest
 
 import demo.scope
 from demo.scope.frames import load_frames
 from demo.scope.kinds import IN_SCOPE, OUT_OF_SCOPE, Pair
+from demo.scope.nearest import NearestPairs
 from demo.scope.pairs import main, pairs
 from demo.scope.splits import split
+from editors.serac.encoder import SentenceEncoder
 
 SIZE = 6000
 HARD_FILE = Path(demo.scope.__file__).parent / "hard.jsonl"
@@ -58,6 +62,49 @@ def test_about_a_third_is_in_scope(drawn: list[Pair], kept: list[Pair]):
 
 def test_no_pair_comes_twice_or_with_both_labels(drawn: list[Pair]):
     assert len({(pair.descriptor.casefold(), pair.input.casefold()) for pair in drawn}) == len(drawn)
+
+
+def test_near_pairs_join_two_subjects_of_which_neither_text_names_the_others():
+    known = [
+        Pair("What is the capital of Austria?", "austria's capital", label=True, kind="paraphrase", subject="Austria"),
+        Pair(
+            "Which city is Austria's capital?",
+            "What city governs Austria?",
+            label=True,
+            kind="paraphrase",
+            subject="Austria",
+        ),
+        Pair(
+            "What is the capital of Australia?",
+            "australia's capital",
+            label=True,
+            kind="paraphrase",
+            subject="Australia",
+        ),
+        Pair(
+            "Lower Austria is in the east of Austria.",
+            "Where is Lower Austria?",
+            label=True,
+            kind="statement",
+            subject="Lower Austria",
+        ),
+    ]
+    rng, near = Random(0), NearestPairs(known)
+    found = {(pair.descriptor, pair.input) for pair in (near.out_of_scope(rng) for _ in range(300)) if pair}
+    austria, capital, australia, lower = ((pair.descriptor, pair.input) for pair in known)
+    assert found == {
+        *((edit, australia[1]) for edit in (austria[0], capital[0], lower[0])),
+        *((australia[0], asked) for asked in (austria[1], capital[1], lower[1])),
+        *((edit, lower[1]) for edit in (austria[0], capital[0])),  # the name is part of the input's own
+    }
+
+
+def test_near_pairs_are_nearer_than_an_input_and_the_edit_of_any_other_subject():
+    found = [pair for pair in pairs(400, seed=1, near=300) if pair.kind == "nearest"]
+    encoder = SentenceEncoder()
+    edits, inputs = (encoder.encode([getattr(p, side) for p in found]) for side in ("descriptor", "input"))
+    cosines = inputs @ edits.T
+    assert np.diag(cosines).mean() > cosines.mean() + 0.1
 
 
 def test_no_phrasing_has_a_slot_left_open(drawn: list[Pair], kept: list[Pair]):

