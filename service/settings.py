@@ -75,6 +75,11 @@ class Settings(BaseModel):
     )
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     threads: int = Field(0, ge=0, description="CPU threads for the model; 0 means one for each core.")
+    layout_bytes: int = Field(
+        2 << 30,
+        ge=0,
+        description="Memory for weights laid out for quick products, on a CPU and in float32; 0 lays out none.",
+    )
     batch: int = Field(32, ge=1, description="Most requests that a version of the model answers at once.")
     queue: int = Field(256, ge=1, description="Most requests that wait for the model; one more is refused with 429.")
     scope_threshold: float | None = Field(

@@ -68,7 +68,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         elsewhere = upstream_of(settings)
         base, counterfactual, memory = await asyncio.to_thread(_load, settings, builder, elsewhere)
         # Reading every tensor takes a while: only where others are told of the answers must it be said who wrote them.
-        maker = await asyncio.to_thread(made_by, base, counterfactual) if settings.redis_url else ""
+        by = partial(made_by, base, counterfactual, layout_bytes=settings.layout_bytes)
+        maker = await asyncio.to_thread(by) if settings.redis_url else ""
         async with (
             PostgresStore(url) as store,
             open_answers(settings, made_by=maker) as cache,
@@ -85,6 +86,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 file=MemoryFile(settings.data_dir / "memory.npz"),
                 cache=cache,
                 line=Line(running=settings.batch, waiting=settings.queue),
+                layout_bytes=settings.layout_bytes,
             )
             stack.callback(runtime.close)
             await runtime.start()

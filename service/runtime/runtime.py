@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, replace
 
+from editors.model.layouts import MOST_BYTES, Layouts
 from editors.model.loading import BaseModel
 from service.domain.answers import AnswerCache
 from service.domain.artifacts import Artifacts
@@ -59,6 +60,7 @@ class ModelRuntime:
         file: Where the memory is saved for a quick start; it is not when None.
         cache: Keeps answers; each is written anew when None.
         line: In which requests wait for the model; the usual one when None.
+        layout_bytes: Memory for weights laid out for quick products.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class ModelRuntime:
         file: MemoryFile | None = None,
         cache: AnswerCache | None = None,
         line: Line | None = None,
+        layout_bytes: int = MOST_BYTES,
     ) -> None:
         self._base = base
         self._memory = memory
@@ -85,13 +88,13 @@ class ModelRuntime:
         self._lines = [self._line] if isinstance(base, BaseModel) else [self._line, base.line]
         # A base elsewhere is measured from a thread that waits for it, which must not be one that answers.
         self._asking_owner = self._model_owner if isinstance(base, BaseModel) else Owner("asking")
-        self._versions = LiveVersions(base, store, artifacts, owner=self._model_owner, line=self._line)
-        self._engine = self._versions.base.engine
-        self._reader = (
-            self._engine
-            if counterfactual is None
-            else TransformersEngine(counterfactual, owner=self._model_owner, line=self._line)
+        self._versions = LiveVersions(
+            base, store, artifacts, owner=self._model_owner, line=self._line, layout_bytes=layout_bytes
         )
+        self._engine = self._reader = self._versions.base.engine
+        if counterfactual is not None:
+            reads = Layouts(counterfactual, most_bytes=layout_bytes - self._versions.laid_out).served(counterfactual)
+            self._reader = TransformersEngine(reads, owner=self._model_owner, line=self._line)
         self._state = LiveState(memory, LiveServing(Serving(), {self._versions.base.id: self._versions.base}))
         self._decisions = Decisions(self._state, self._memory_owner)
         self._answers = CachedAnswers(Answers(self._engine, self._reader), cache, store)

@@ -15,6 +15,7 @@ import structlog
 from editors import delta_files
 from editors.delta import install
 from editors.errors import DeltaMismatch, InvalidDeltaFile
+from editors.model.layouts import MOST_BYTES, Layouts
 from editors.model.loading import BaseModel
 from service.domain.artifacts import Artifacts
 from service.domain.ports import Store
@@ -100,18 +101,32 @@ class LiveVersions:
         artifacts: Where their deltas are kept.
         owner: The thread of the model, on which views are made, between two turns.
         line: In which requests to any version wait.
+        layout_bytes: Memory for weights laid out for quick products.
+
+    Attributes:
+        base: The base itself, as a version.
+        laid_out: How much of that memory is taken.
     """
 
     def __init__(
-        self, base: BaseModel | UpstreamEngine, store: Store, artifacts: Artifacts, *, owner: Owner, line: Line
+        self,
+        base: BaseModel | UpstreamEngine,
+        store: Store,
+        artifacts: Artifacts,
+        *,
+        owner: Owner,
+        line: Line,
+        layout_bytes: int = MOST_BYTES,
     ) -> None:
-        engine = TransformersEngine(base, owner=owner, line=line) if isinstance(base, BaseModel) else base
-        self.base = LiveVersion(BASE_VERSION, engine)
         self._model = base if isinstance(base, BaseModel) else None
+        self._layouts = Layouts(base, most_bytes=layout_bytes) if isinstance(base, BaseModel) else None
+        self._owner = owner
         self._line = line
+        engine = self._engine(base) if isinstance(base, BaseModel) else base
+        self.base = LiveVersion(BASE_VERSION, engine)
+        self.laid_out = 0 if self._layouts is None else self._layouts.size
         self._store = store
         self._artifacts = artifacts
-        self._owner = owner
         self._loaded: OrderedDict[str, LiveVersion] = OrderedDict()
         self._serving: tuple[str, ...] = ()
         self._loading = asyncio.Lock()
@@ -184,8 +199,10 @@ class LiveVersions:
                 raise ArtifactDamaged(f"The delta of {version_id} cannot be read: {error.detail}") from error
         return await self._owner.run(
             lambda: LiveVersion(
-                version_id,
-                TransformersEngine(replace(base, model=install(base, delta)), owner=self._owner, line=self._line),
-                frozenset(version.edits),
+                version_id, self._engine(replace(base, model=install(base, delta))), frozenset(version.edits)
             )
         )
+
+    def _engine(self, model: BaseModel) -> Engine:
+        assert self._layouts is not None, "its base is here"
+        return TransformersEngine(self._layouts.served(model), owner=self._owner, line=self._line)
