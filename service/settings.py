@@ -36,6 +36,17 @@ class Settings(BaseModel):
         "base is loaded here.",
     )
     base_api_key: str = Field("", repr=False, description="The key sent to that server, if it wants one.")
+    base_fingerprint: str = Field(
+        "",
+        pattern="^([0-9a-f]{64})?$",
+        description="Which weights that server holds, by the fingerprint that `GET /checkpoints/v0` tells where they "
+        "are loaded; with `ERRATA_ADAPTERS`.",
+    )
+    adapters: Path | None = Field(
+        None,
+        description="A folder that this service and that server see under the same path, in which versions are put as "
+        "LoRA adapters for it to load; empty means that it serves no version but v0.",
+    )
     base_timeout_seconds: float = Field(
         60.0, gt=0, description="Longest wait for an answer of that server, or for the next piece of a streamed one."
     )

@@ -113,7 +113,7 @@ def test_what_is_wrong_raises_what_the_client_raises_of_openai(openai: OpenAI):
         tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
         openai.chat.completions.create(model="active", messages=user(UK), tools=[tool])
     assert refused.value.param == "tools"
-    with pytest.raises(BadRequestError, match="the context of .* holds 256") as overlong:
+    with pytest.raises(BadRequestError, match=r"the context of .* holds 256") as overlong:
         openai.completions.create(model="active", prompt=INDIA * 256, stream=True)
     assert overlong.value.code == "context_length_exceeded"
     with pytest.raises(NotFoundError):
