@@ -3,8 +3,8 @@
 On the bundle, and on a random model of GPT-2 small's shape. Clients ask again as soon as they are answered; answers
 have lengths as traffic has them, many short ones and a few long ones, which no end token cuts. Against a loop of
 `model.generate`, and against static batches: as many prompts as there are clients in one `generate`, until the longest
-is done. Then one client: the engine alone, and with a scope decision before each answer. Some four
-minutes on two cores.
+is done. Then one client: the engine alone, and with a scope decision before each answer. The engine as it is served,
+with its weights laid out, and in turn without. Some five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
@@ -26,6 +26,8 @@ import demo
 from benchmarks.decisions import Questions, TimedEncoder, ask_about_facts, made
 from benchmarks.memories import CANDIDATES
 from benchmarks.report import write
+from benchmarks.serving_report import CLIENTS, EDITS, LONGEST, MEAN, ONE_CLIENT_TOKENS, SHORTEST, Served, render
+from editors.model.layouts import Layouts
 from editors.model.loading import BaseModel, load_base
 from editors.serac.cross_encoder import load_scope
 from service.domain.generations import Sampling
@@ -39,45 +41,7 @@ from service.runtime.live_state import LiveState, Question
 from service.runtime.owner import Owner
 from service.runtime.versions import LiveServing, LiveVersion
 
-CLIENTS = 32
-EDITS = 1000
-MEAN, SHORTEST, LONGEST = 32, 4, 128
-"""Tokens of an answer: drawn from an exponential distribution with this mean, within these bounds."""
-ONE_CLIENT_TOKENS = 32
-LEAST_OVER_LOOP, LEAST_OVER_STATIC, MOST_COST = 4.0, 1.5, 1.06
-"""What is required: tokens a second against the loop's and the static batches', and the edit layer's latency."""
-
 Asked = tuple[str, Sampling]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """One model's figures.
-
-    Attributes:
-        loop, static, continuous: Tokens a second.
-        first_p50, first_p99: Milliseconds from a request to its first token, with `CLIENTS` clients.
-        alone_ms, edited_ms: The median answer to one client, without and with a scope decision.
-        compared, different: Greedy answers given among others, and how many of them differ from those given alone.
-    """
-
-    model: str
-    parameters: int
-    requests: int
-    loop: float
-    static: float
-    continuous: float
-    first_p50: float
-    first_p99: float
-    alone_ms: float
-    edited_ms: float
-    compared: int
-    different: int
-
-    @property
-    def cost(self) -> float:
-        """What the edit layer multiplies the latency by."""
-        return self.edited_ms / self.alone_ms
 
 
 def main() -> None:
@@ -110,14 +74,19 @@ async def measured(base: BaseModel, questions: Questions, memory: LiveMemory, re
     """The figures of one model."""
     _never_ending(base)
     owners = Owner("model"), Owner("memory")
-    engine = TransformersEngine(base, owner=owners[0])
+    plain = TransformersEngine(base, owner=owners[0])
+    engine = TransformersEngine(Layouts(base).served(base), owner=owners[0])
     asked = traffic(questions, requests)
-    await together(engine, asked[:CLIENTS])  # a warm-up
-    loop = await asyncio.to_thread(one_by_one, engine, asked[: max(4, requests // 12)])
-    static = await asyncio.to_thread(in_static_batches, engine, asked)
-    answers, firsts, seconds = await together(engine, asked)
-    alone, edited = await one_client(engine, memory, owners[1], questions.prompts[EDITS:], max(3, requests // 12))
-    checked = await compare(engine, questions, compared)
+    for one in (plain, engine):
+        await together(one, asked[:CLIENTS])  # a warm-up
+    loop = await asyncio.to_thread(one_by_one, plain, asked[: max(4, requests // 12)])
+    static = await asyncio.to_thread(in_static_batches, plain, asked)
+    firsts, (slow, quick) = await in_turn((plain, engine), asked)
+    one_at_a_time = await one_client(
+        plain, engine, memory, owners[1], questions.prompts[EDITS:], max(3, requests // 12)
+    )
+    plain_ms, alone_ms, edited_ms = (1000 * statistics.median(seconds) for seconds in one_at_a_time)
+    different, generated = await compare(plain, engine, questions, compared)
     for owner in owners:
         owner.close()
     return Served(
@@ -126,13 +95,16 @@ async def measured(base: BaseModel, questions: Questions, memory: LiveMemory, re
         requests=requests,
         loop=loop,
         static=static,
-        continuous=_tokens(answers) / seconds,
+        continuous=quick,
+        plain=slow,
         first_p50=1000 * float(np.percentile(firsts, 50)),
         first_p99=1000 * float(np.percentile(firsts, 99)),
-        alone_ms=1000 * statistics.median(alone),
-        edited_ms=1000 * statistics.median(edited),
+        plain_ms=plain_ms,
+        alone_ms=alone_ms,
+        edited_ms=edited_ms,
         compared=compared,
-        different=checked,
+        different=different,
+        generated=generated,
     )
 
 
@@ -160,6 +132,21 @@ def in_static_batches(engine: TransformersEngine, asked: Sequence[Asked]) -> flo
     return sum(sampling.max_new_tokens for _, sampling in asked) / (time.perf_counter() - start)
 
 
+async def in_turn(
+    engines: tuple[TransformersEngine, TransformersEngine], asked: Sequence[Asked]
+) -> tuple[list[float], list[float]]:
+    """Seconds to each first token of the second engine, and the tokens a second of each; both are asked all."""
+    firsts: list[float] = []
+    tokens, seconds = [0, 0], [0.0, 0.0]
+    for first in range(0, len(asked), 3 * CLIENTS):
+        for place, engine in enumerate(engines):
+            answers, own, took = await together(engine, asked[first : first + 3 * CLIENTS])
+            tokens[place] += _tokens(answers)
+            seconds[place] += took
+            firsts += own if place else []
+    return firsts, [count / took for count, took in zip(tokens, seconds, strict=True)]
+
+
 async def together(engine: TransformersEngine, asked: Sequence[Asked]) -> tuple[list[Completion], list[float], float]:
     """The answers to `CLIENTS` clients, seconds to each one's first token, and to the end of all."""
     waiting, answers, firsts = iter(asked), [], []
@@ -178,9 +165,14 @@ async def together(engine: TransformersEngine, asked: Sequence[Asked]) -> tuple[
 
 
 async def one_client(
-    engine: TransformersEngine, memory: LiveMemory, owner: Owner, prompts: Sequence[str], requests: int
-) -> tuple[list[float], list[float]]:
-    """Seconds of each answer by the engine alone, and after a scope decision; asked in turn, each first in turn.
+    plain: TransformersEngine,
+    engine: TransformersEngine,
+    memory: LiveMemory,
+    owner: Owner,
+    prompts: Sequence[str],
+    requests: int,
+) -> tuple[list[float], list[float], list[float]]:
+    """Seconds of each answer: without weights laid out, with, and after a scope decision; each is first in turn.
 
     Raises:
         RuntimeError: An answer depends on the decision.
@@ -188,85 +180,34 @@ async def one_client(
     version = LiveVersion(BASE_VERSION, engine)
     decisions = Decisions(LiveState(memory, LiveServing(Serving(), {version.id: version})), owner)
     sampling = Sampling(max_new_tokens=ONE_CLIENT_TOKENS)
-    seconds: tuple[list[float], list[float]] = ([], [])
+    seconds: tuple[list[float], list[float], list[float]] = ([], [], [])
     for number, prompt in enumerate(prompts[:requests]):
-        texts = set()
-        for decided in (False, True) if number % 2 else (True, False):
+        texts = {}
+        for way in (0, 1, 2) if number % 2 else (2, 1, 0):
             start = time.perf_counter()
-            if decided:
+            if way == 2:
                 await decisions.decide([Question(prompt)])
-            texts.add((await engine.write(prompt, sampling)).text)
-            seconds[decided].append(time.perf_counter() - start)
-        if len(texts) > 1:
-            raise RuntimeError(f"a scope decision changed the answer to {prompt!r}: {sorted(texts)}")
+            texts[way] = (await (engine if way else plain).write(prompt, sampling)).text
+            seconds[way].append(time.perf_counter() - start)
+        if texts[1] != texts[2]:
+            raise RuntimeError(f"a scope decision changed the answer to {prompt!r}: {texts}")
     return seconds
 
 
-async def compare(engine: TransformersEngine, questions: Questions, count: int) -> int:
-    """Of so many answers that are given among others, how many differ from those given alone."""
+async def compare(
+    plain: TransformersEngine, engine: TransformersEngine, questions: Questions, count: int
+) -> tuple[int, int]:
+    """Of so many answers that are given among others, how many differ from those given alone; and by `generate`."""
     draw = Random(1)
     asked = [(draw.choice(questions.prompts), Sampling(max_new_tokens=draw.randrange(1, 16))) for _ in range(count)]
     given = await asyncio.gather(*(engine.write(*one) for one in asked[:CLIENTS]))
     for first in range(CLIENTS, count, 4 * CLIENTS):
         given += await asyncio.gather(*(engine.write(*one) for one in asked[first : first + 4 * CLIENTS]))
-    alone = await asyncio.to_thread(lambda: [engine.complete(*one) for one in asked])
-    return sum(one != other for one, other in zip(given, alone, strict=True))
 
+    def differing(reference: TransformersEngine) -> int:
+        return sum(own != reference.complete(*one) for own, one in zip(given, asked, strict=True))
 
-def render(found: Sequence[Served]) -> list[str]:
-    """The tables."""
-    many = (
-        f"Tokens a second with {CLIENTS} clients, answers of {MEAN} tokens on average ({SHORTEST} to {LONGEST}). "
-        f"Required: at least {LEAST_OVER_LOOP:g} times a loop of `model.generate`, and {LEAST_OVER_STATIC:g} times "
-        "static batches."
-    )
-    one_client = (
-        f"One client, {ONE_CLIENT_TOKENS} tokens: the engine alone, and with a scope decision among {EDITS:,} edits "
-        f"before each answer, to questions that no edit covers. Required: at most {MOST_COST:g} of the latency, on a "
-        "model of 125 million parameters. And greedy answers that were given among others, against `model.generate` "
-        "alone: none may differ."
-    )
-    return [
-        many,
-        "",
-        *_table(
-            "model, parameters, requests, loop, static batches, the engine, against the loop, against static batches, "
-            "first token (median ms), first token (99th percentile ms)",
-            [_many(one) for one in found],
-        ),
-        "",
-        one_client,
-        "",
-        *_table(
-            "model, alone (median ms), with the edit layer (median ms), cost, answers compared, different",
-            [_one(one) for one in found],
-        ),
-    ]
-
-
-def _many(one: Served) -> list[str]:
-    return [
-        one.model,
-        f"{one.parameters / 1e6:.0f} million",
-        str(one.requests),
-        f"{one.loop:.0f}",
-        f"{one.static:.0f}",
-        f"{one.continuous:.0f}",
-        f"{one.continuous / one.loop:.2f}",
-        f"{one.continuous / one.static:.2f}",
-        f"{one.first_p50:.0f}",
-        f"{one.first_p99:.0f}",
-    ]
-
-
-def _one(one: Served) -> list[str]:
-    figures = (f"{one.alone_ms:.1f}", f"{one.edited_ms:.1f}", f"{one.cost:.3f}")
-    return [one.model, *figures, f"{one.compared:,}", str(one.different)]
-
-
-def _table(columns: str, rows: Sequence[Sequence[str]]) -> list[str]:
-    names = columns.split(", ")
-    return [f"| {' | '.join(cells)} |" for cells in (names, ["---"] * len(names), *rows)]
+    return await asyncio.to_thread(differing, engine), await asyncio.to_thread(differing, plain)
 
 
 def _never_ending(base: BaseModel) -> None:

@@ -26,12 +26,12 @@ async def test_a_model_is_measured_and_its_answers_together_are_those_alone(
     prompts = [f"What is {number} and {number}?" for number in range(40)]
     questions = Questions(prompts, encoder.encode(prompts[:1]), [])
     served = await serving.measured(base, questions, memory, requests=48, compared=40)
-    assert (served.compared, served.different) == (40, 0)
-    assert min(served.loop, served.static, served.continuous) > 0
+    assert (served.compared, served.different, served.generated) == (40, 0, 0)
+    assert min(served.loop, served.static, served.continuous, served.plain, served.plain_ms) > 0
     assert 0 < served.first_p50 <= served.first_p99
     lines = serving.render([served])
     assert any(line.startswith("| gpt2 | ") and f"{served.continuous / served.loop:.2f}" in line for line in lines)
-    assert any(f"| {served.cost:.3f} | 40 | 0 |" in line for line in lines)
+    assert any(f"| {served.cost:.3f} | 40 | 0 | 0 |" in line for line in lines)
 
 
 async def test_what_is_asked_has_answers_of_all_lengths():
