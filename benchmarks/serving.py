@@ -4,7 +4,8 @@ On the bundle, and on a random model of GPT-2 small's shape. Clients ask again a
 have lengths as traffic has them, many short ones and a few long ones, which no end token cuts. Against a loop of
 `model.generate`, and against static batches: as many prompts as there are clients in one `generate`, until the longest
 is done. Then one client: the engine alone, with a scope decision before each answer, and with that and the answer
-found in the cache. At last a real server's answers while edits come and go, held against `model.generate` alone. Some
+found in the cache. The engine is measured as it is served, with its weights laid out, and its throughput without as
+well. At last a real server's answers while edits come and go, held against `model.generate` alone. Some
 eight minutes on two cores.
 """
 
@@ -39,6 +40,7 @@ from benchmarks.serving_report import (
     render,
     render_among,
 )
+from editors.model.layouts import Layouts
 from editors.model.loading import BaseModel, load_base
 from editors.serac.cross_encoder import load_scope
 from service.domain.generations import GenerationRequest, Sampling
@@ -94,16 +96,19 @@ async def measured(base: BaseModel, questions: Questions, memory: LiveMemory, re
     """The figures of one model."""
     _never_ending(base)
     owners = Owner("model"), Owner("memory")
-    engine = TransformersEngine(base, owner=owners[0])
+    plain = TransformersEngine(base, owner=owners[0])
+    engine = TransformersEngine(Layouts(base).served(base), owner=owners[0])
     asked = traffic(questions, requests)
-    await together(engine, asked[:CLIENTS])  # a warm-up
-    loop = await asyncio.to_thread(one_by_one, engine, asked[: max(4, requests // 12)])
-    static = await asyncio.to_thread(in_static_batches, engine, asked)
+    for one in (plain, engine):
+        await together(one, asked[:CLIENTS])  # a warm-up
+    loop = await asyncio.to_thread(one_by_one, plain, asked[: max(4, requests // 12)])
+    static = await asyncio.to_thread(in_static_batches, plain, asked)
+    unlaid, _, plain_seconds = await together(plain, asked)
     answers, firsts, seconds = await together(engine, asked)
     alone, edited, cached = await one_client(
         engine, memory, owners[1], questions.prompts[EDITS:], max(3, requests // 12)
     )
-    checked = await compare(engine, questions, compared)
+    checked = await compare(engine, plain, questions, compared)
     for owner in owners:
         owner.close()
     return Served(
@@ -112,6 +117,7 @@ async def measured(base: BaseModel, questions: Questions, memory: LiveMemory, re
         requests=requests,
         loop=loop,
         static=static,
+        plain=_tokens(unlaid) / plain_seconds,
         continuous=_tokens(answers) / seconds,
         first_p50=1000 * float(np.percentile(firsts, 50)),
         first_p99=1000 * float(np.percentile(firsts, 99)),
@@ -201,14 +207,14 @@ async def one_client(
     return seconds
 
 
-async def compare(engine: TransformersEngine, questions: Questions, count: int) -> int:
-    """Of so many answers that are given among others, how many differ from those given alone."""
+async def compare(engine: TransformersEngine, plain: TransformersEngine, questions: Questions, count: int) -> int:
+    """Of so many answers that are given among others, how many differ from those that `model.generate` gives alone."""
     draw = Random(1)
     asked = [(draw.choice(questions.prompts), Sampling(max_new_tokens=draw.randrange(1, 16))) for _ in range(count)]
     given = await asyncio.gather(*(engine.write(*one) for one in asked[:CLIENTS]))
     for first in range(CLIENTS, count, 4 * CLIENTS):
         given += await asyncio.gather(*(engine.write(*one) for one in asked[first : first + 4 * CLIENTS]))
-    alone = await asyncio.to_thread(lambda: [engine.complete(*one) for one in asked])
+    alone = await asyncio.to_thread(lambda: [plain.complete(*one) for one in asked])
     return sum(one != other for one, other in zip(given, alone, strict=True))
 
 

@@ -25,6 +25,7 @@ class Served:
 
     Attributes:
         loop, static, continuous: Tokens a second.
+        plain: Likewise, of the engine without weights laid out.
         first_p50, first_p99: Milliseconds from a request to its first token, with `CLIENTS` clients.
         alone_ms, edited_ms: The median answer to one client, without and with a scope decision.
         found_ms: Likewise, with a scope decision and the answer found in the cache.
@@ -36,6 +37,7 @@ class Served:
     requests: int
     loop: float
     static: float
+    plain: float
     continuous: float
     first_p50: float
     first_p99: float
@@ -74,7 +76,7 @@ def render(found: Sequence[Served]) -> list[str]:
         many,
         "",
         *_table(
-            "model, parameters, requests, loop, static batches, the engine, against the loop, against static batches, "
+            "model, parameters, requests, loop, static batches, the engine without layouts, the engine, against the loop, against static batches, "
             "first token (median ms), first token (99th percentile ms)",
             [_many(one) for one in found],
         ),
@@ -109,6 +111,7 @@ def _many(one: Served) -> list[str]:
         str(one.requests),
         f"{one.loop:.0f}",
         f"{one.static:.0f}",
+        f"{one.plain:.0f}",
         f"{one.continuous:.0f}",
         f"{one.continuous / one.loop:.2f}",
         f"{one.continuous / one.static:.2f}",

@@ -50,15 +50,24 @@ def load(path: Path, base: BaseModel) -> Delta:
         InvalidDeltaFile: The file is missing, damaged, or of another format.
         DeltaMismatch: It was made for another base model.
     """
+    delta = load_unchecked(path)
+    refuse_misfit(base, delta)
+    return delta
+
+
+def load_unchecked(path: Path) -> Delta:
+    """Read what `save` wrote, where the base model is not here to hold it against.
+
+    Raises:
+        InvalidDeltaFile: The file is missing, damaged, or of another format.
+    """
     try:
-        delta = _read(path)
+        return _read(path)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InvalidDeltaFile(
             f"The delta {path} cannot be read: {type(error).__name__}: {error}.",
             hint="Restore the file, or bake again.",
         ) from error
-    refuse_misfit(base, delta)
-    return delta
 
 
 def to_peft(delta: Delta, base: BaseModel, folder: Path) -> None:
@@ -77,6 +86,22 @@ def to_peft(delta: Delta, base: BaseModel, folder: Path) -> None:
         ValueError: There is nothing to export, or a site is no module's weight.
     """
     refuse_misfit(base, delta)
+    transposed = any(base.anatomy.is_transposed(site) for site in delta.changes)
+    write_adapter(delta, folder, base_name=base.name, transposed=transposed)
+
+
+def write_adapter(delta: Delta, folder: Path, *, base_name: str, transposed: bool = False) -> None:
+    """Write a delta as `to_peft` does, where the base model is not here.
+
+    Args:
+        delta: What to export.
+        folder: Where the files go; made if missing.
+        base_name: What those who load the adapter call the base.
+        transposed: Whether the base stores the weights [in, out], as GPT-2 does.
+
+    Raises:
+        ValueError: There is nothing to export, or a site is no module's weight.
+    """
     if not delta.changes or not all(site.endswith(_WEIGHT) for site in delta.changes):
         raise ValueError("a LoRA adapter changes at least one weight, and weights of modules alone")
     factors = {
@@ -90,8 +115,7 @@ def to_peft(delta: Delta, base: BaseModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_on_disk(tensors), folder / "adapter_model.safetensors", metadata={"format": "pt"})
     ranks = {module: change.rank for module, change in factors.items()}
-    transposed = any(base.anatomy.is_transposed(site) for site in delta.changes)
-    config = _adapter_config(base.name, ranks, transposed=transposed)
+    config = _adapter_config(base_name, ranks, transposed=transposed)
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 

@@ -9,7 +9,7 @@
     │   │                             RouteNotFound
     │   ├── MethodNotAllowed      405
     │   ├── Conflict              409   EditConflict, IllegalMove, EvaluationEnded, BakeEnded, BaseMismatch,
-    │   │                             VersionActive, NothingToRollBack, KeyNameTaken, WeightsElsewhere
+    │   │                             VersionActive, NothingToRollBack, KeyNameTaken, WeightsElsewhere, NoAdapter
     │   ├── PreconditionFailed    412
     │   ├── BodyTooLarge          413
     │   ├── UnsupportedMediaType  415
@@ -25,6 +25,7 @@
     │                                 UpstreamTimeout
     ├── UpstreamRefused           502   the operator must mend the address, the key or the model's name
     ├── UpstreamInvalid           502   what answers there does not speak the protocol
+    ├── AdapterRefused            502   the operator must have that server load LoRA adapters
     ├── StorageFull               507   the operator must make room
     ├── ArtifactDamaged           500   the operator must restore a file
     ├── InternalError             500   our fault
@@ -240,6 +241,13 @@ class WeightsElsewhere(Conflict):
 
     slug, title = "weights-elsewhere", "The base model's weights are not here"
     default_hint = "Ask a service that loads the base itself: ERRATA_BASE_URL empty, ERRATA_BASE_MODEL its weights."
+
+
+class NoAdapter(Conflict):
+    """The version's change is not of low rank, and the server that holds the base model loads LoRA adapters alone."""
+
+    slug, title = "no-adapter", "The version is no LoRA adapter"
+    default_hint = "Bake with a method whose change is of low rank, or serve it where the base model itself is loaded."
 
 
 class PreconditionFailed(RequestError):
@@ -503,6 +511,16 @@ class UpstreamInvalid(ErrataError):
     default_hint = "The operator checks that ERRATA_BASE_URL is an OpenAI-compatible server, up to and with its /v1."
 
 
+class AdapterRefused(ErrataError):
+    """The server that holds the base model does not load a version's LoRA adapter. What was served is served on."""
+
+    status, slug, title = 502, "adapter-refused", "The base model's server does not load the adapter"
+    default_hint = (
+        "The operator starts vLLM with --enable-lora, --max-lora-rank and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, and "
+        "has it see the folder ERRATA_ADAPTERS under the same path. docs/upstream.md says more."
+    )
+
+
 class StorageFull(ErrataError):
     """There is no room for a file. Nothing of it is left behind."""
 
@@ -545,5 +563,6 @@ UPSTREAM = (
     UpstreamTimeout,
     UpstreamRefused,
     UpstreamInvalid,
+    AdapterRefused,
 )
 """What can be met wherever the base is asked, when it is elsewhere."""

@@ -36,6 +36,17 @@ class Settings(BaseModel):
         "base is loaded here.",
     )
     base_api_key: str = Field("", repr=False, description="The key sent to that server, if it wants one.")
+    base_fingerprint: str = Field(
+        "",
+        pattern="^([0-9a-f]{64})?$",
+        description="Which weights that server holds, by the fingerprint that `GET /checkpoints/v0` tells where they "
+        "are loaded; with `ERRATA_ADAPTERS`.",
+    )
+    adapters: Path | None = Field(
+        None,
+        description="A folder that this service and that server see under the same path, in which versions are put as "
+        "LoRA adapters for it to load; empty means that it serves no version but v0.",
+    )
     base_timeout_seconds: float = Field(
         60.0, gt=0, description="Longest wait for an answer of that server, or for the next piece of a streamed one."
     )
@@ -75,6 +86,11 @@ class Settings(BaseModel):
     )
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     threads: int = Field(0, ge=0, description="CPU threads for the model; 0 means one for each core.")
+    layout_bytes: int = Field(
+        2 << 30,
+        ge=0,
+        description="Memory for weights laid out for quick products, on a CPU and in float32; 0 lays out none.",
+    )
     batch: int = Field(32, ge=1, description="Most requests that a version of the model answers at once.")
     queue: int = Field(256, ge=1, description="Most requests that wait for the model; one more is refused with 429.")
     scope_threshold: float | None = Field(

@@ -25,7 +25,7 @@ from service.actions.services import Services
 from service.errors import StartupError
 from service.runtime.baker import ModelBaker
 from service.runtime.cached_answers import made_by
-from service.runtime.elsewhere import NoBaker, upstream_of
+from service.runtime.elsewhere import NoBaker, adapters_of, upstream_of
 from service.runtime.follower import follow
 from service.runtime.keyring import LiveKeyring, keep_current
 from service.runtime.line import Line
@@ -66,9 +66,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         keyring = await _keyring(url, settings)
         builder = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="index"))
         elsewhere = upstream_of(settings)
+        adapters = adapters_of(settings, elsewhere)
         base, counterfactual, memory = await asyncio.to_thread(_load, settings, builder, elsewhere)
         # Reading every tensor takes a while: only where others are told of the answers must it be said who wrote them.
-        maker = await asyncio.to_thread(made_by, base, counterfactual) if settings.redis_url else ""
+        by = partial(made_by, base, counterfactual, layout_bytes=settings.layout_bytes)
+        maker = await asyncio.to_thread(by) if settings.redis_url else ""
         async with (
             PostgresStore(url) as store,
             open_answers(settings, made_by=maker) as cache,
@@ -85,6 +87,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 file=MemoryFile(settings.data_dir / "memory.npz"),
                 cache=cache,
                 line=Line(running=settings.batch, waiting=settings.queue),
+                layout_bytes=settings.layout_bytes,
+                adapters=adapters,
             )
             stack.callback(runtime.close)
             await runtime.start()
@@ -103,16 +107,16 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 receipts.forget_regularly(store),
                 *working,
                 *([elsewhere.watch()] if elsewhere else []),
+                *([adapters.watch()] if adapters else []),
             ):
                 yield services
 
 
 def jobs(services: Services) -> Mapping[str, Job]:
-    """Every kind of job, and how it is done on these services."""
-    return {
-        EVALUATE: Job(run=partial(evaluations.run, services), give_up=partial(evaluations.give_up, services)),
-        BAKE: Job(run=partial(bakes.run, services), give_up=partial(bakes.give_up, services)),
-    }
+    """Every kind of job that can be done on these services, and how; bakes are left to those that have the weights."""
+    evaluating = Job(run=partial(evaluations.run, services), give_up=partial(evaluations.give_up, services))
+    baking = Job(run=partial(bakes.run, services), give_up=partial(bakes.give_up, services))
+    return {EVALUATE: evaluating} | ({} if isinstance(services.baker, NoBaker) else {BAKE: baking})
 
 
 async def _keyring(url: str, settings: Settings) -> LiveKeyring:
@@ -154,7 +158,7 @@ def _assets(settings: Settings) -> list[Path]:
 def _baker(base: BaseModel | UpstreamEngine, settings: Settings) -> ModelBaker | NoBaker:
     """What bakes, where there are weights to bake into."""
     if isinstance(base, UpstreamEngine):
-        return NoBaker(base.model)
+        return NoBaker(base.model, settings.base_fingerprint)
     return ModelBaker(base, suites=SUITES, assets=_assets(settings))
 
 

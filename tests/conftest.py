@@ -18,6 +18,7 @@ from editors.serac.encoder import SentenceEncoder
 from editors.serac.scope import SimilarityScope
 from service.domain.answers import AnswerCache
 from service.domain.edits import Descriptor, Edit, Embeddings, NewEdit
+from service.runtime.adapters import Adapters
 from service.runtime.baker import ModelBaker
 from service.runtime.live_memory import LiveMemory
 from service.runtime.runtime import ModelRuntime
@@ -111,6 +112,7 @@ async def start_runtime(
         file: MemoryFile | None = None,
         cache: AnswerCache | None = None,
         base: BaseModel = tiny_base,
+        adapters: Adapters | None = None,
     ) -> ModelRuntime:
         runtime = ModelRuntime(
             base,
@@ -122,6 +124,7 @@ async def start_runtime(
             counterfactual=counterfactual,
             file=file,
             cache=cache,
+            adapters=adapters,
         )
         runtimes.append(runtime)
         await runtime.start()

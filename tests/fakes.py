@@ -29,7 +29,7 @@ from service.domain.matches import Candidate, Decision, Match
 from service.domain.ports import Backlog, Progress, RuntimeInfo, Store
 from service.domain.previews import PREVIEW, Probed
 from service.domain.serving import Serving, is_contained
-from service.domain.versions import BakedEdit
+from service.domain.versions import BakedEdit, Version
 from service.errors import (
     EditTooLong,
     NoChatTemplate,
@@ -124,6 +124,9 @@ class ExactRuntime:
             if version is None:
                 raise VersionNotFound(f"There is no version {version_id}.")
             self._baked[version_id] = version.edits
+
+    def serves(self, version: Version) -> bool:
+        return True
 
     async def catch_up(self) -> int:
         async with self._store.reading() as reading:

@@ -7,6 +7,7 @@ from typing import Protocol
 from editors.model.loading import BaseModel
 from service.domain.answers import AnswerCache
 from service.domain.edits import Descriptor, Edit, NewEdit
+from service.runtime.adapters import Adapters
 from service.runtime.runtime import ModelRuntime
 from service.runtime.snapshot import MemoryFile
 from service.store.store import PostgresStore
@@ -24,6 +25,7 @@ class StartRuntime(Protocol):
         file: MemoryFile | None = ...,
         cache: AnswerCache | None = ...,
         base: BaseModel = ...,
+        adapters: Adapters | None = ...,
     ) -> ModelRuntime: ...
 
 

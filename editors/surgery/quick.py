@@ -2,7 +2,7 @@
 
 The BLAS that torch multiplies float32 matrices with is slow for few rows, and on processors that it was not written
 for: oneDNN, with weights laid out for it once, takes a third of the time or less. Sums are rounded in another order, so
-this is for computing edits, and not for the answers that they are measured by.
+this is for computing edits; what is served has layouts of its own (`editors.model.layouts`), without gradients.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from editors.model.layouts import is_helped, lay_out, product
 from editors.model.loading import BaseModel
 
 _LAID_OUT_AFTER = 2
@@ -30,7 +31,7 @@ class Quick:
     """
 
     def __init__(self, base: BaseModel) -> None:
-        self._helps = base.device.type == "cpu" and base.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+        self._helps = is_helped(base)
         self._layouts: dict[int, _Layouts | None] = {p.data_ptr(): None for p in base.model.parameters()}
         self._room = _MOST_BYTES
 
@@ -85,16 +86,14 @@ class _Layouts:
     def forwards(self, x: Tensor) -> Tensor:
         """W x + b."""
         if self._forwards is None:
-            self._forwards = torch.ops.mkldnn._reorder_linear_weight(self._weight.contiguous())
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._forwards, self._bias, "none", [], "")
-        return y
+            self._forwards = lay_out(self._weight)
+        return product(x, self._forwards, self._bias)
 
     def backwards(self, gradient: Tensor) -> Tensor:
         """W^T g."""
         if self._backwards is None:
-            self._backwards = torch.ops.mkldnn._reorder_linear_weight(self._weight.T.contiguous())
-        x: Tensor = torch.ops.mkldnn._linear_pointwise(gradient, self._backwards, None, "none", [], "")
-        return x
+            self._backwards = lay_out(self._weight.T)
+        return product(gradient, self._backwards, None)
 
 
 class _Multiplication(torch.autograd.Function):

@@ -46,7 +46,7 @@ def version_of(services: Services, model: str) -> str:
 
 
 async def every(services: Services) -> tuple[Model, ...]:
-    """Every model: the aliases first, then the versions, newest first."""
+    """Every model that can be asked for: the aliases first, then the versions, newest first."""
     async with services.store.reading() as reading:
         serving = await reading.serving.now()
         pages = [await reading.versions.page(limit=_AT_ONCE, after=None)]
@@ -56,9 +56,10 @@ async def every(services: Services) -> tuple[Model, ...]:
         version.id: Model(name=version.id, created_at=version.created_at, parent=version.parent)
         for page in pages
         for version in page.data
+        if services.runtime.serves(version)
     }
     versions[BASE_VERSION] = Model(name=BASE_VERSION)
-    created_at = versions[serving.active].created_at
+    created_at = versions[serving.active].created_at if serving.active in versions else None
     aliases = dict.fromkeys((ACTIVE, services.runtime.info().model))
     standing = (Model(name=name, created_at=created_at, parent=serving.active) for name in aliases)
     return tuple({model.name: model for model in (*standing, *versions.values())}.values())

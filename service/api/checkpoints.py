@@ -28,11 +28,13 @@ from service.domain.receipts import Answer
 from service.domain.serving import Serving
 from service.domain.versions import ExportFormat
 from service.errors import (
+    UPSTREAM,
     ArtifactDamaged,
     ArtifactsUnavailable,
     BaseMismatch,
     Invalid,
     MalformedJson,
+    NoAdapter,
     NothingToExport,
     NothingToRollBack,
     ShuttingDown,
@@ -53,12 +55,14 @@ _MOVING = (
     MalformedJson,
     BaseMismatch,
     WeightsElsewhere,
+    NoAdapter,
     UnsupportedMediaType,
     Invalid,
     StoreUnavailable,
     ArtifactsUnavailable,
     Unavailable,
     ShuttingDown,
+    *UPSTREAM,
     StorageFull,
     ArtifactDamaged,
 )

@@ -35,6 +35,7 @@ from service.errors import (
     EngineFailed,
     Invalid,
     MalformedJson,
+    NoAdapter,
     NoChatTemplate,
     NotCaughtUp,
     PromptTooLong,
@@ -46,6 +47,7 @@ from service.errors import (
     UnsupportedMediaType,
     VersionNotFound,
     VersionUnavailable,
+    WeightsElsewhere,
 )
 
 router = APIRouter(route_class=JsonRoute, tags=["generations"])
@@ -54,6 +56,8 @@ REFUSALS = (
     MalformedJson,
     VersionNotFound,
     BaseMismatch,
+    WeightsElsewhere,
+    NoAdapter,
     UnsupportedMediaType,
     Invalid,
     PromptTooLong,

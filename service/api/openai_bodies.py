@@ -19,6 +19,8 @@ from service.domain.generations import ACTIVE, GenerationRequest, Message, Sampl
 
 COMPLETION_TOKENS = 16
 """Of a completion that does not say how many: OpenAI's own number."""
+MOST_ASKED = 1 << 20
+"""Tokens that may be asked for, which is more than any context holds: clients ask for thousands by habit."""
 
 LongName = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -100,14 +102,15 @@ class OpenAIBody(Body):
         return self.edits or EditsBody()
 
     def _sampling(self, max_tokens: int | None, otherwise: int) -> Sampling:
-        """How tokens are chosen; fewer than `otherwise` may fit, when nobody said how many."""
+        """How tokens are chosen; `otherwise` is how many where the caller did not say."""
         return Sampling(
             max_new_tokens=otherwise if max_tokens is None else max_tokens,
             temperature=self.temperature or 0.0,
             top_p=1.0 if self.top_p is None else self.top_p,
             stop=tuple(self.stop or ()),
             seed=self.seed,
-            fitted=max_tokens is None,
+            fitted=True,
+            unlimited=max_tokens is None,
         )
 
 
@@ -126,7 +129,7 @@ class CompletionBody(OpenAIBody):
     """A text to continue."""
 
     prompt: Annotated[Text, BeforeValidator(_one_text, json_schema_input_type=str | list[str])]
-    max_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS)
+    max_tokens: int | None = Field(None, ge=1, le=MOST_ASKED)
     best_of: One = None
     echo: No = None
     logprobs: Nothing = None
@@ -180,8 +183,8 @@ class ChatBody(OpenAIBody):
     """A conversation to continue."""
 
     messages: list[ChatMessageBody] = Field(min_length=1, max_length=256)
-    max_completion_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS)
-    max_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS, description="The former name.")
+    max_completion_tokens: int | None = Field(None, ge=1, le=MOST_ASKED)
+    max_tokens: int | None = Field(None, ge=1, le=MOST_ASKED, description="The former name.")
     audio: Nothing = None
     function_call: Annotated[None, Only("none")] = None
     functions: Annotated[None, Only([])] = None

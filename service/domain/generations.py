@@ -45,6 +45,7 @@ class Sampling:
         stop: Strings that end the answer; they are not part of it.
         seed: The same seed gives the same sample; None draws one.
         fitted: Whether fewer than `max_new_tokens` will do, where the context has no room for so many.
+        unlimited: Whether the caller named no limit, so that a server elsewhere may take its own for a conversation.
     """
 
     max_new_tokens: int = 32
@@ -53,6 +54,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     fitted: bool = False
+    unlimited: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from service.domain.matches import Match
 from service.domain.previews import Probed
 from service.domain.receipts import Receipt, ReceiptReader, ReceiptWriter
 from service.domain.serving import ServingReader, ServingWriter
-from service.domain.versions import VersionReader, VersionWriter
+from service.domain.versions import Version, VersionReader, VersionWriter
 from service.errors import EditTooLong
 
 Progress = Callable[[int], Awaitable[bool]]
@@ -252,7 +252,12 @@ class Runtime(Protocol):
             ArtifactDamaged: Its weights are missing or corrupted.
             ArtifactsUnavailable: They cannot be read now.
             StorageFull: There is no room for a copy of its file.
+            WeightsElsewhere, NoAdapter, AdapterRefused: The base is elsewhere, where it cannot be served.
         """
+        ...
+
+    def serves(self, version: Version) -> bool:
+        """Whether a version may be asked for here, by what is known of it."""
         ...
 
     async def catch_up(self) -> int:

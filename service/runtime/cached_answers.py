@@ -161,14 +161,16 @@ def _completion(kept: KeptAnswer) -> Completion:
     return Completion(kept.text, kept.usage, kept.finish_reason)
 
 
-def made_by(base: BaseModel | UpstreamEngine, counterfactual: BaseModel | None) -> str:
+def made_by(base: BaseModel | UpstreamEngine, counterfactual: BaseModel | None, *, layout_bytes: int = 0) -> str:
     """What writes answers here, as a digest; replicas for which it is the same write the same. Reads every tensor.
+
+    How much may be laid out for quick products is part of it: those are rounded otherwise.
 
     A base elsewhere is not part of it: what that writes is not kept.
     """
     models = [_described(model) for model in (base, counterfactual or base) if isinstance(model, BaseModel)]
     software = [__version__, torch.__version__, transformers.__version__]
-    return _digest({"models": models, "software": software})
+    return _digest({"models": models, "software": software, "layout_bytes": layout_bytes})
 
 
 def _described(model: BaseModel) -> dict[str, str]:

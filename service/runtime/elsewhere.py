@@ -12,6 +12,7 @@ from service.domain.bakes import BakeRequest
 from service.domain.edits import Edit
 from service.domain.versions import Base, ExportFormat, Version
 from service.errors import StartupError, WeightsElsewhere
+from service.runtime.adapters import Adapters
 from service.runtime.line import Line
 from service.runtime.upstream import UpstreamEngine
 from service.settings import Settings
@@ -67,22 +68,48 @@ def _refuse_address(url: str) -> None:
         )
 
 
+def adapters_of(settings: Settings, server: UpstreamEngine | None) -> Adapters | None:
+    """How the server that holds the base is given versions; None where the settings give it none.
+
+    Raises:
+        StartupError: They say only half of it, or the folder cannot be made.
+    """
+    if settings.adapters is None:
+        return None
+    if server is None or not settings.base_fingerprint:
+        raise StartupError(
+            "ERRATA_ADAPTERS is for a base on another server, whose weights somebody must name.",
+            hint="Set ERRATA_BASE_URL, and ERRATA_BASE_FINGERPRINT to what GET /checkpoints/v0 says where they are "
+            "loaded.",
+        )
+    folder = settings.adapters.resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartupError(
+            f"ERRATA_ADAPTERS cannot be used: {error.strerror}: {folder}.", hint="Name a folder that can be written."
+        ) from error
+    return Adapters(server, folder, settings.base_fingerprint)
+
+
 class NoBaker:
     """Implements `service.domain.bake_plans.Baker` for a base without weights here.
 
     Args:
         name: The model's name on its server.
+        fingerprint: Of the weights that it is said to hold; empty where nobody says.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, fingerprint: str = "") -> None:
         self._name = name
+        self._fingerprint = fingerprint
 
     def close(self) -> None:
         """Nothing to end."""
 
     async def base(self) -> Base:
         """The base, whose tensors nobody here can read."""
-        return Base(name=self._name, fingerprint="")
+        return Base(name=self._name, fingerprint=self._fingerprint)
 
     async def plan(self, request: BakeRequest, edits: Sequence[Edit], left_out: Sequence[LeftOut]) -> NoReturn:
         """Refuse; see `bake`."""

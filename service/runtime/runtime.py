@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, replace
 
+from editors.model.layouts import MOST_BYTES, Layouts
 from editors.model.loading import BaseModel
 from service.domain.answers import AnswerCache
 from service.domain.artifacts import Artifacts
@@ -17,7 +18,9 @@ from service.domain.matches import Match
 from service.domain.ports import Backlog, Progress, RuntimeInfo, Store
 from service.domain.previews import Probed
 from service.domain.serving import Serving
+from service.domain.versions import Version
 from service.errors import EditTooLong, NotCaughtUp, VersionUnavailable
+from service.runtime.adapters import Adapters
 from service.runtime.answers import Answers, question_of
 from service.runtime.cached_answers import CachedAnswers
 from service.runtime.decisions import Decisions
@@ -59,6 +62,8 @@ class ModelRuntime:
         file: Where the memory is saved for a quick start; it is not when None.
         cache: Keeps answers; each is written anew when None.
         line: In which requests wait for the model; the usual one when None.
+        layout_bytes: Memory for weights laid out for quick products.
+        adapters: How a server that holds the base is given versions; None where it serves none.
     """
 
     def __init__(
@@ -74,6 +79,8 @@ class ModelRuntime:
         file: MemoryFile | None = None,
         cache: AnswerCache | None = None,
         line: Line | None = None,
+        layout_bytes: int = MOST_BYTES,
+        adapters: Adapters | None = None,
     ) -> None:
         self._base = base
         self._memory = memory
@@ -85,13 +92,19 @@ class ModelRuntime:
         self._lines = [self._line] if isinstance(base, BaseModel) else [self._line, base.line]
         # A base elsewhere is measured from a thread that waits for it, which must not be one that answers.
         self._asking_owner = self._model_owner if isinstance(base, BaseModel) else Owner("asking")
-        self._versions = LiveVersions(base, store, artifacts, owner=self._model_owner, line=self._line)
-        self._engine = self._versions.base.engine
-        self._reader = (
-            self._engine
-            if counterfactual is None
-            else TransformersEngine(counterfactual, owner=self._model_owner, line=self._line)
+        self._versions = LiveVersions(
+            base,
+            store,
+            artifacts,
+            owner=self._model_owner,
+            line=self._line,
+            layout_bytes=layout_bytes,
+            adapters=adapters,
         )
+        self._engine = self._reader = self._versions.base.engine
+        if counterfactual is not None:
+            reads = Layouts(counterfactual, most_bytes=layout_bytes - self._versions.laid_out).served(counterfactual)
+            self._reader = TransformersEngine(reads, owner=self._model_owner, line=self._line)
         self._state = LiveState(memory, LiveServing(Serving(), {self._versions.base.id: self._versions.base}))
         self._decisions = Decisions(self._state, self._memory_owner)
         self._answers = CachedAnswers(Answers(self._engine, self._reader), cache, store)
@@ -164,6 +177,10 @@ class ModelRuntime:
     async def load(self, version_id: str) -> None:
         """Make a version ready to answer; raises as the port says."""
         await self._versions.version(version_id)
+
+    def serves(self, version: Version) -> bool:
+        """Whether a version may be asked for here, by what is known of it."""
+        return self._versions.serves(version)
 
     async def catch_up(self) -> int:
         """Install every change committed so far, in order; see docs/decisions/0001 and 0008."""

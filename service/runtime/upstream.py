@@ -55,6 +55,7 @@ class UpstreamEngine:
 
     Attributes:
         context_length: Most tokens that prompt and answer may have together; None while the server has not said.
+        listed: Every model that it last said to have, its LoRA adapters among them.
         problem: Why it does not answer now; None when it does.
     """
 
@@ -72,6 +73,7 @@ class UpstreamEngine:
         self.model = model
         self.line = line or Line()
         self.context_length: int | None = None
+        self.listed: frozenset[str] = frozenset()
         self.problem: str | None = "it has not been asked yet"
         self._key = key
         self._seconds = timeout_seconds
@@ -108,8 +110,8 @@ class UpstreamEngine:
         """Whether it can be asked with a conversation; the server says so itself where it cannot."""
         return True
 
-    async def write(self, prompt: Prompt, sampling: Sampling) -> Completion:
-        """Answer a prompt; see `Engine`.
+    async def write(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
+        """Answer a prompt, with another of its models where one is named; see `Engine`.
 
         Raises:
             PromptTooLong, NoChatTemplate, UpstreamDeclined: The server does not take the prompt.
@@ -117,13 +119,13 @@ class UpstreamEngine:
             UpstreamUnavailable, UpstreamTimeout: The server does not answer, or not in time.
             UpstreamRefused, UpstreamInvalid: It is not the server that it should be.
         """
-        async with self._patience(), self._asked(prompt, sampling, stream=False) as chunks:
+        async with self._patience(), self._asked(model, prompt, sampling, stream=False) as chunks:
             return await whole(chunks)
 
-    async def stream(self, prompt: Prompt, sampling: Sampling) -> Pieces:
+    async def stream(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Pieces:
         """Answer a prompt piece by piece; see `Engine` and `write`."""
         answer = _Answer()
-        answer.writing = self._keep(self._pass_on(prompt, sampling, answer))
+        answer.writing = self.keep(self._pass_on(model, prompt, sampling, answer))
         try:
             await answer.begun()
         except BaseException:
@@ -146,7 +148,22 @@ class UpstreamEngine:
         except ErrataError:
             listed = []  # it answers, and has its reasons to list nothing now
         self._note(None)
-        self.context_length = _context_length(b"".join(listed), self.model) or self.context_length
+        lengths = _context_lengths(b"".join(listed))
+        self.listed = frozenset(lengths)
+        self.context_length = lengths.get(self.model) or self.context_length
+
+    async def do(self, path: str, body: dict[str, object]) -> None:
+        """Have the server do what is no answer; raises as `write`."""
+        async with self._patience(), self._response("POST", path, body) as response:
+            async for _ in bounded(response.aiter_raw(), tokens=0):
+                pass
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let something go on until it is done, or the engine is left."""
+        task = asyncio.create_task(work)
+        self._streams.add(task)
+        task.add_done_callback(self._streams.discard)
+        return task
 
     async def watch(self) -> None:
         """Look again and again, until cancelled."""
@@ -154,10 +171,10 @@ class UpstreamEngine:
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
             await self.look()
 
-    async def _pass_on(self, prompt: Prompt, sampling: Sampling, answer: _Answer) -> None:
+    async def _pass_on(self, model: str | None, prompt: Prompt, sampling: Sampling, answer: _Answer) -> None:
         """Tell an answer piece by piece."""
         try:
-            async with self._patience() as patience, self._asked(prompt, sampling, stream=True) as chunks:
+            async with self._patience() as patience, self._asked(model, prompt, sampling, stream=True) as chunks:
                 answer.tell(None)
                 async for piece in pieces(chunks):
                     patience.reschedule(asyncio.get_running_loop().time() + self._seconds)
@@ -167,12 +184,6 @@ class UpstreamEngine:
             raise
         except Exception as error:
             answer.tell(error)
-
-    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._streams.add(task)
-        task.add_done_callback(self._streams.discard)
-        return task
 
     @asynccontextmanager
     async def _patience(self, seconds: float | None = None) -> AsyncIterator[asyncio.Timeout]:
@@ -189,13 +200,15 @@ class UpstreamEngine:
             raise UpstreamTimeout(f"The base model's server did not answer within {seconds:g} s.") from None
 
     @asynccontextmanager
-    async def _asked(self, prompt: Prompt, sampling: Sampling, *, stream: bool) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def _asked(
+        self, model: str | None, prompt: Prompt, sampling: Sampling, *, stream: bool
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes of an answer, when there is a turn for it; leaving before their end gives the rest up."""
         place = self.line.enter()
         try:
             async with self._turns:
                 place.begun = True
-                path, body = question(self.model, prompt, sampling, stream=stream)
+                path, body = question(model or self.model, prompt, sampling, stream=stream)
                 async with self._response("POST", path, body) as response:
                     self._note(None)
                     yield bounded(response.aiter_raw(), tokens=sampling.max_new_tokens)
@@ -203,11 +216,14 @@ class UpstreamEngine:
             self.line.leave(place)
 
     @asynccontextmanager
-    async def _response(self, method: str, path: str, body: object = None) -> AsyncIterator[httpx.Response]:
+    async def _response(
+        self, method: str, path: str, body: dict[str, object] | None = None
+    ) -> AsyncIterator[httpx.Response]:
         with self._translated():
             async with self._client.stream(method, self.url + path, json=body) as response:
                 if response.status_code != httpx.codes.OK:
-                    raise refusal(response, await _beginning(response), model=self.model, key=self._key)
+                    model = str((body or {}).get("model", self.model))
+                    raise refusal(response, await _beginning(response), model=model, key=self._key)
                 yield response
 
     @contextmanager
@@ -276,11 +292,10 @@ async def _beginning(response: httpx.Response) -> bytes:
     return bytes(read[:MOST_BYTES])
 
 
-def _context_length(listed: bytes, model: str) -> int | None:
-    """What a list of models says of one, where the server is one that does (vLLM's `max_model_len`)."""
+def _context_lengths(listed: bytes) -> dict[str, int | None]:
+    """What a list of models says of each, where the server is one that does (vLLM's `max_model_len`)."""
     try:
-        entries = from_json(listed)["data"]
-        found = next(entry.get("max_model_len") for entry in entries if entry["id"] == model)
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        return None
-    return found if isinstance(found, int) and found > 0 else None
+        lengths = {str(entry["id"]): entry.get("max_model_len") for entry in from_json(listed)["data"]}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {model: found if isinstance(found, int) and found > 0 else None for model, found in lengths.items()}

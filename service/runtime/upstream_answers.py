@@ -58,7 +58,7 @@ class _Document(_Sent):
 def question(model: str, prompt: Prompt, sampling: Sampling, *, stream: bool) -> tuple[str, dict[str, object]]:
     """The path, below `/v1`, and the body that have a prompt or a conversation answered."""
     body: dict[str, object] = {"model": model, "temperature": sampling.temperature}
-    if isinstance(prompt, str) or not sampling.fitted:  # else as many as there is room for, which that server knows
+    if isinstance(prompt, str) or not sampling.unlimited:  # else as many as there is room for, which that server knows
         body["max_tokens"] = sampling.max_new_tokens
     if sampling.top_p < 1:
         body["top_p"] = sampling.top_p

@@ -15,11 +15,12 @@ import structlog
 from editors import delta_files
 from editors.delta import install
 from editors.errors import DeltaMismatch, InvalidDeltaFile
+from editors.model.layouts import MOST_BYTES, Layouts
 from editors.model.loading import BaseModel
-from service.domain.artifacts import Artifacts
+from service.domain.artifacts import Artifact, Artifacts
 from service.domain.ports import Store
 from service.domain.serving import Serving
-from service.domain.versions import BASE_VERSION, BakedEdit
+from service.domain.versions import BASE_VERSION, BakedEdit, Version
 from service.errors import (
     ArtifactDamaged,
     BaseMismatch,
@@ -28,6 +29,7 @@ from service.errors import (
     VersionUnavailable,
     WeightsElsewhere,
 )
+from service.runtime.adapters import AdapterEngine, Adapters
 from service.runtime.engine import Engine, TransformersEngine
 from service.runtime.line import Line
 from service.runtime.owner import Owner
@@ -95,23 +97,40 @@ class LiveVersions:
     """Loads versions. Belongs to one event loop.
 
     Args:
-        base: The frozen base model, or a server that holds it, which serves no version but that.
+        base: The frozen base model, or a server that holds it.
         store: Where versions are described.
         artifacts: Where their deltas are kept.
         owner: The thread of the model, on which views are made, between two turns.
         line: In which requests to any version wait.
+        layout_bytes: Memory for weights laid out for quick products.
+        adapters: How a server that holds the base is given versions; None where it serves none.
+
+    Attributes:
+        base: The base itself, as a version.
+        laid_out: How much of that memory is taken.
     """
 
     def __init__(
-        self, base: BaseModel | UpstreamEngine, store: Store, artifacts: Artifacts, *, owner: Owner, line: Line
+        self,
+        base: BaseModel | UpstreamEngine,
+        store: Store,
+        artifacts: Artifacts,
+        *,
+        owner: Owner,
+        line: Line,
+        layout_bytes: int = MOST_BYTES,
+        adapters: Adapters | None = None,
     ) -> None:
-        engine = TransformersEngine(base, owner=owner, line=line) if isinstance(base, BaseModel) else base
-        self.base = LiveVersion(BASE_VERSION, engine)
+        self._adapters = adapters
         self._model = base if isinstance(base, BaseModel) else None
+        self._layouts = Layouts(base, most_bytes=layout_bytes) if isinstance(base, BaseModel) else None
+        self._owner = owner
         self._line = line
+        engine = self._engine(base) if isinstance(base, BaseModel) else base
+        self.base = LiveVersion(BASE_VERSION, engine)
+        self.laid_out = 0 if self._layouts is None else self._layouts.size
         self._store = store
         self._artifacts = artifacts
-        self._owner = owner
         self._loaded: OrderedDict[str, LiveVersion] = OrderedDict()
         self._serving: tuple[str, ...] = ()
         self._loading = asyncio.Lock()
@@ -122,7 +141,9 @@ class LiveVersions:
         Raises:
             VersionNotFound: There is none of that id.
             BaseMismatch: It was made for another base model.
-            WeightsElsewhere: The base is elsewhere, where no version can be made.
+            WeightsElsewhere: The base is elsewhere, on a server that is given no versions.
+            NoAdapter: It is elsewhere, and the version is no LoRA adapter.
+            AdapterRefused, and as `UpstreamEngine.write`: The server there does not load it.
             ArtifactDamaged: Its weights are missing or corrupted.
             ArtifactsUnavailable, StorageFull: They cannot be read now.
         """
@@ -134,6 +155,12 @@ class LiveVersions:
             self._loaded.move_to_end(version_id)
             self._put_away()
             return self._loaded[version_id]
+
+    def serves(self, version: Version) -> bool:
+        """Whether a version may be asked for here, by what is known of it."""
+        if self._model is not None:
+            return True
+        return self._adapters is not None and self._adapters.serves(version)
 
     async def serve(self, wanted: Serving, before: LiveServing | None) -> LiveServing:
         """What is served from now on: `wanted` when all its versions can answer, else what was, with the problem."""
@@ -158,7 +185,9 @@ class LiveVersions:
         """Keep those that are served, and the few asked for last."""
         spare = [version_id for version_id in self._loaded if version_id not in self._serving]
         for version_id in spare[:-SPARE]:
-            del self._loaded[version_id]
+            engine = self._loaded.pop(version_id).engine
+            if self._adapters is not None and isinstance(engine, AdapterEngine):
+                self._adapters.put_away(engine)
 
     async def _load(self, version_id: str) -> LiveVersion:
         async with self._store.reading() as reading:
@@ -166,9 +195,7 @@ class LiveVersions:
         if version is None or version.artifact is None:
             raise VersionNotFound(f"There is no version {version_id!r}.")
         if (base := self._model) is None:
-            raise WeightsElsewhere(
-                f"{version_id} changes weights of the base model, which answers from another server."
-            )
+            return await self._load_elsewhere(version, version.artifact)
         fingerprint = await asyncio.to_thread(lambda: base.fingerprint)
         if version.base.fingerprint != fingerprint:
             raise BaseMismatch(
@@ -184,8 +211,22 @@ class LiveVersions:
                 raise ArtifactDamaged(f"The delta of {version_id} cannot be read: {error.detail}") from error
         return await self._owner.run(
             lambda: LiveVersion(
-                version_id,
-                TransformersEngine(replace(base, model=install(base, delta)), owner=self._owner, line=self._line),
-                frozenset(version.edits),
+                version_id, self._engine(replace(base, model=install(base, delta))), frozenset(version.edits)
             )
         )
+
+    async def _load_elsewhere(self, version: Version, artifact: Artifact) -> LiveVersion:
+        if self._adapters is None:
+            raise WeightsElsewhere(
+                f"{version.id} changes weights of the base model, which answers from another server.",
+                hint="The operator sets ERRATA_ADAPTERS where that server loads LoRA adapters; docs/upstream.md says "
+                "more.",
+            )
+        self._adapters.refuse_other(version)
+        async with self._artifacts.fetch(artifact, owner=version.id) as file:
+            engine = await self._adapters.load(version, file)
+        return LiveVersion(version.id, engine, frozenset(version.edits))
+
+    def _engine(self, model: BaseModel) -> Engine:
+        assert self._layouts is not None, "its base is here"
+        return TransformersEngine(self._layouts.served(model), owner=self._owner, line=self._line)

@@ -113,8 +113,8 @@ def test_what_is_wrong_raises_what_the_client_raises_of_openai(openai: OpenAI):
         tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
         openai.chat.completions.create(model="active", messages=user(UK), tools=[tool])
     assert refused.value.param == "tools"
-    with pytest.raises(BadRequestError, match="the context of atlas-2018 holds 256") as overlong:
-        openai.completions.create(model="active", prompt=INDIA, max_tokens=1000, stream=True)
+    with pytest.raises(BadRequestError, match=r"the context of .* holds 256") as overlong:
+        openai.completions.create(model="active", prompt=INDIA * 256, stream=True)
     assert overlong.value.code == "context_length_exceeded"
     with pytest.raises(NotFoundError):
         openai.embeddings.create(model="active", input="x")

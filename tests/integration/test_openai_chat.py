@@ -57,8 +57,9 @@ async def test_a_chat_without_a_limit_ends_where_the_context_does(client: httpx.
     answer = await ask(client)
     assert answer["choices"][0]["finish_reason"] == "length"
     assert answer["usage"]["total_tokens"] == lively_base.context_length
-    limited = {"messages": TURNS, "max_tokens": lively_base.context_length}
-    refused = await client.post("/v1/chat/completions", json=limited)
+    assert (await ask(client, max_tokens=4096))["choices"] == answer["choices"]
+    endless = [{"role": "user", "content": "word " * lively_base.context_length}]
+    refused = await client.post("/v1/chat/completions", json={"messages": endless, "max_tokens": 1})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
 
 

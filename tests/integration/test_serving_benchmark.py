@@ -27,7 +27,7 @@ async def test_a_model_is_measured_and_its_answers_together_are_those_alone(
     questions = Questions(prompts, encoder.encode(prompts[:1]), [])
     served = await serving.measured(base, questions, memory, requests=48, compared=40)
     assert (served.compared, served.different) == (40, 0)
-    assert min(served.loop, served.static, served.continuous) > 0
+    assert min(served.loop, served.static, served.plain, served.continuous) > 0
     assert 0 < served.first_p50 <= served.first_p99
     lines = serving.render([served])
     assert any(line.startswith("| gpt2 | ") and f"{served.continuous / served.loop:.2f}" in line for line in lines)

@@ -128,6 +128,13 @@ async def test_a_conversation_is_asked_as_one(client, upstream):
     assert (path, body["messages"]) == ("/v1/chat/completions", turns)
 
 
+async def test_a_limit_is_passed_on_to_a_conversation_where_the_caller_named_one(client, upstream):
+    asked = {"messages": [{"role": "user", "content": OTHER}]}
+    assert (await client.post("/v1/chat/completions", json=asked | {"max_tokens": 4096})).status_code == 200
+    assert (await client.post("/v1/chat/completions", json=asked)).status_code == 200
+    assert [body.get("max_tokens") for _, body, _ in upstream.asked] == [4096, None]
+
+
 async def test_an_edit_answers_without_the_server(errata, address, upstream, tiny_base):
     client = await errata(address, counterfactual=tiny_base)
     await edit(client)

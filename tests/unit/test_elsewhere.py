@@ -1,7 +1,7 @@
 import pytest
 
 from service.errors import StartupError
-from service.runtime.elsewhere import upstream_of
+from service.runtime.elsewhere import adapters_of, upstream_of
 from service.settings import Settings
 
 URL = "http://127.0.0.1:8001/v1"
@@ -48,3 +48,27 @@ def test_a_key_that_no_header_can_hold_stops_the_start_and_is_not_repeated(key):
 
 def test_the_settings_do_not_show_the_key():
     assert "sk-1" not in repr(Settings(base_api_key="sk-1"))
+
+
+def test_without_a_folder_for_adapters_a_server_is_given_none():
+    settings = Settings(base_url=URL, base_model="some/model", base_fingerprint="a" * 64)
+    assert adapters_of(settings, upstream_of(settings)) is None
+
+
+@pytest.mark.parametrize("given", [{}, {"base_url": URL, "base_model": "m"}, {"base_fingerprint": "a" * 64}])
+def test_a_folder_for_adapters_needs_a_server_and_the_name_of_its_weights(given, tmp_path):
+    settings = Settings(adapters=tmp_path, **given)
+    with pytest.raises(StartupError, match="ERRATA_ADAPTERS") as caught:
+        adapters_of(settings, upstream_of(settings))
+    assert "ERRATA_BASE_FINGERPRINT" in caught.value.hint
+
+
+def test_a_folder_for_adapters_is_made_or_stops_the_start(tmp_path):
+    whole = {"base_url": URL, "base_model": "m", "base_fingerprint": "a" * 64}
+    settings = Settings(adapters=tmp_path / "a" / "b", **whole)
+    assert adapters_of(settings, upstream_of(settings)) is not None
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("x")
+    settings = Settings(adapters=tmp_path / "file", **whole)
+    with pytest.raises(StartupError, match="ERRATA_ADAPTERS cannot be used"):
+        adapters_of(settings, upstream_of(settings))

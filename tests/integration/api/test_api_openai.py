@@ -143,7 +143,8 @@ async def test_every_field_reaches_the_runtime(client, asked):
     for request in asked:
         assert (request.version, request.edits, request.min_revision, request.session) == ("v0", False, 0, "s")
         sampling = request.sampling
-        assert (sampling.max_new_tokens, sampling.fitted, sampling.temperature, sampling.top_p) == (5, False, 1.0, 0.5)
+        assert (sampling.max_new_tokens, sampling.unlimited) == (5, False)
+        assert (sampling.fitted, sampling.temperature, sampling.top_p) == (True, 1.0, 0.5)
         assert (sampling.stop, sampling.seed) == (("\n", "END"), 7)
     assert [request.stripped for request in asked] == [False, True, True]
     assert [request.prompt for request in asked] == ["a b", None, None]
@@ -158,8 +159,17 @@ async def test_what_is_left_out_or_null_takes_the_default_of_the_service(client,
         assert (request.version, request.edits, request.min_revision) == ("active", True, None)
         sampling = request.sampling
         assert (sampling.temperature, sampling.top_p, sampling.stop, sampling.seed) == (0.0, 1.0, (), None)
-    limits = [(request.sampling.max_new_tokens, request.sampling.fitted) for request in asked]
+    limits = [(request.sampling.max_new_tokens, request.sampling.unlimited) for request in asked]
     assert limits == [(16, True), (16, True), (1024, True), (1024, True)]
+
+
+async def test_a_limit_far_beyond_the_context_is_only_the_most_that_may_be_written(client):
+    for path, limit in ((COMPLETIONS, "max_tokens"), (CHAT, "max_tokens"), (CHAT, "max_completion_tokens")):
+        for tokens in (1024, 1025, 4096, 131072):
+            response = await client.post(path, json=asking(path, "a b") | {limit: tokens})
+            assert response.status_code == 200, response.text
+    refused = await client.post("/generate", json={"prompt": "a b", "max_new_tokens": 1025})
+    assert refused.status_code == 422
 
 
 async def test_the_turns_of_a_chat_reach_the_runtime(client, services, monkeypatch, asked):
