@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -19,8 +18,8 @@ from editors.evaluation.cases import Case, Replies
 from editors.evaluation.intervals import Estimate, Sample, bootstrap_statistic
 from editors.evaluation.metrics import METRICS
 from editors.evaluation.records import GENERATED, TEACHER_FORCED, Mode, Record
+from editors.evaluation.sentiment import in_wished_mood
 from editors.evaluation.success import disagreed, succeeded
-from editors.evaluation.text import normalise
 
 SERAC, SIMILARITY_ONLY, LU, RP, NO_EDITS = "SERAC", "SERAC, similarity alone", "LU", "RP", "no edits"
 PAPER: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
@@ -31,7 +30,6 @@ PAPER: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
 _MODES: tuple[Mode, ...] = (GENERATED, TEACHER_FORCED)
 _AT_ONCE = 10
 _FEW, _MANY = 1, 1000
-_WORDS = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +102,6 @@ class Measured:
     @cached_property
     def _replies(self) -> dict[str, Replies]:
         return {case.id: case.replies for case in self.cases if case.replies is not None}
-
-
-def in_wished_mood(text: str, topic: str, replies: Replies) -> bool:
-    """Whether a reply names the topic and is in more of its words like a wished reply than like any opposite one."""
-    if f" {normalise(topic)} " not in f" {normalise(text)} ":
-        return False
-    wished, opposite = (max(_likeness(text, reply) for reply in side) for side in (replies.wished, replies.opposite))
-    return wished > opposite
 
 
 def fall(few: Measured, many: Measured) -> Estimate:
@@ -254,9 +244,3 @@ def _methods(measured: Sequence[Measured]) -> list[str]:
 
 def _of(measured: Sequence[Measured], problem: str, method: str) -> list[Measured]:
     return sorted((m for m in measured if (m.problem, m.method) == (problem, method)), key=lambda m: m.edits)
-
-
-def _likeness(a: str, b: str) -> float:
-    """Dice's coefficient of the words of two texts."""
-    one, other = (set(_WORDS.findall(text.casefold())) for text in (a, b))
-    return 2 * len(one & other) / (len(one) + len(other)) if one or other else 0.0
