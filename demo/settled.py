@@ -24,7 +24,7 @@ from demo.scope.wording import load_wording
 from editors.edit import Claim
 from editors.serac.training.reading import ReadingExample
 
-_KINDS = (0.2, 0.2, 0.14, 0.24, 0.22)
+_KINDS = (0.18, 0.18, 0.16, 0.28, 0.2)
 """How often each kind of example is drawn, in the order of `Settled.draw`."""
 _DRESSED = 0.3
 """Share of the questions that are put as users do, of those that would not be anyway."""
