@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -19,8 +18,8 @@ from editors.evaluation.cases import Case, Replies
 from editors.evaluation.intervals import Estimate, Sample, bootstrap_statistic
 from editors.evaluation.metrics import METRICS
 from editors.evaluation.records import GENERATED, TEACHER_FORCED, Mode, Record
+from editors.evaluation.sentiment import in_wished_mood
 from editors.evaluation.success import disagreed, succeeded
-from editors.evaluation.text import normalise
 
 SERAC, SIMILARITY_ONLY, LU, RP, NO_EDITS = "SERAC", "SERAC, similarity alone", "LU", "RP", "no edits"
 PAPER: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
@@ -31,7 +30,6 @@ PAPER: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
 _MODES: tuple[Mode, ...] = (GENERATED, TEACHER_FORCED)
 _AT_ONCE = 10
 _FEW, _MANY = 1, 1000
-_WORDS = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +104,6 @@ class Measured:
         return {case.id: case.replies for case in self.cases if case.replies is not None}
 
 
-def in_wished_mood(text: str, topic: str, replies: Replies) -> bool:
-    """Whether a reply names the topic and is in more of its words like a wished reply than like any opposite one."""
-    if f" {normalise(topic)} " not in f" {normalise(text)} ":
-        return False
-    wished, opposite = (max(_likeness(text, reply) for reply in side) for side in (replies.wished, replies.opposite))
-    return wished > opposite
-
-
 def fall(few: Measured, many: Measured) -> Estimate:
     """How much ES - DD falls from one memory to another, generated: the same probes in both, so cases are paired."""
     samples = [few.successes, few.drawdowns, many.successes, many.drawdowns]
@@ -148,11 +138,18 @@ def render(measured: Sequence[Measured], notes: Sequence[str]) -> list[str]:
     """The tables, in Markdown."""
     return [
         "ES: share of in-scope probes that get the right answer. DD: share of out-of-scope probes whose answer is not",
-        "the base's; for ConvSent under teacher forcing the divergence from the base, in nats. 95% intervals over",
-        "cases. Edits and probes are of subjects, and paraphrases of phrasings, that the scope classifier was not",
-        "trained on; the base knows the facts as of 2018. Memories larger than the cases are filled with edits that no",
-        "probe asks for, of subjects it may have been trained on: other changed facts (for ConvSent other topics),",
-        "then facts that have not changed, and then CounterFact's.",
+        "the base's. 95% intervals over cases. Edits and probes are of subjects and topics that neither the scope",
+        "classifier nor the last training of the counterfactual model met, and paraphrases are phrasings that the",
+        "classifier did not meet; the base, which that model began as, knows the facts as of 2018, and replies of both",
+        "moods on every topic. Memories larger than the cases are filled with edits that no probe asks for, of",
+        "subjects that may have been trained on: other changed facts (for ConvSent other topics), then facts that have",
+        "not changed, and then CounterFact's.",
+        "",
+        "ConvSent's ES under teacher forcing is the paper's (Eq. 6): z_sent * z_topic, of the topic's five replies of",
+        "either mood: how much likelier the wished ones are per token, and whether they are as likely as before; where",
+        "no edit answers, the base's own mood counts. Its DD is the divergence from the base, in nats (Eq. 7).",
+        "Generated freely, which the paper does not measure, it is the share of replies that name the topic and share",
+        "more words with one of the wished replies than with any of the opposite ones.",
         "",
         *(line for note in notes for line in (note, "")),
         *_compared(measured, GENERATED, f"{_AT_ONCE} edits at once, generated freely"),
@@ -254,9 +251,3 @@ def _methods(measured: Sequence[Measured]) -> list[str]:
 
 def _of(measured: Sequence[Measured], problem: str, method: str) -> list[Measured]:
     return sorted((m for m in measured if (m.problem, m.method) == (problem, method)), key=lambda m: m.edits)
-
-
-def _likeness(a: str, b: str) -> float:
-    """Dice's coefficient of the words of two texts."""
-    one, other = (set(_WORDS.findall(text.casefold())) for text in (a, b))
-    return 2 * len(one & other) / (len(one) + len(other)) if one or other else 0.0

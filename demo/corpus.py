@@ -50,7 +50,8 @@ class Corpus:
     def _strange(self, rng: Random) -> bool:
         return self.strangeness > 0 and rng.random() < self.strangeness
 
-    def _name(self, kind: str, rng: Random) -> str:
+    def name(self, kind: str, rng: Random) -> str:
+        """A name or value of one kind, now and then strange; see `Inventor.name`."""
         return self._strange_name(rng) if self._strange(rng) else self.inventor.name(kind, rng)
 
     def _strange_name(self, rng: Random) -> str:
@@ -119,14 +120,6 @@ class Corpus:
         drawn = draw(rng)
         return drawn if isinstance(drawn, Example) else Example(drawn.text, drawn.answer)
 
-    def settled(self, rng: Random) -> ReadingExample:
-        """An edit and a question that it settles: what a counterfactual model is trained on."""
-        draw = rng.choices(
-            (self.reading_invented, self.reading_overridden, self.reading_entailed, self.reading_mood),
-            (0.4, 0.36, 0.16, 0.08),
-        )[0]
-        return draw(rng)
-
     def other_object(self, fact: Fact, rng: Random) -> str:
         """A value that is not the fact's own: of the same relation, of any other, an invented one, or a mixed name."""
         if self._strange(rng):
@@ -154,8 +147,8 @@ class Corpus:
     def reading_invented(self, rng: Random) -> ReadingExample:
         """An edit of an invented subject, and a paraphrase of its question."""
         relation = rng.choice(self.inventor.relations)
-        subject = self._name(relation.subject, rng)
-        obj = self._name("word" if rng.random() < 0.15 else relation.object, rng)
+        subject = self.name(relation.subject, rng)
+        obj = self.name("word" if rng.random() < 0.15 else relation.object, rng)
         phrasings = [capitalise(fill(phrasing, subject)) for phrasing in relation.phrasings]
         statement = capitalise(fill(relation.statement, subject, obj))
         return self._read(rng, phrasings, statement, obj)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,10 +15,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from demo import BUNDLE
-from demo.corpus import Corpus
-from demo.facts import load_world
-from demo.opinions import load_opinions
-from demo.reading import load_inventor
+from demo.settled import load_settled
 from demo.tokenizer import texts_of_tokens
 from editors.edit import Claim, EditDescriptor, QuestionAnswer, Sentiment
 from editors.serac.training.reading import ReadingExample
@@ -33,18 +29,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2018)
     arguments = parser.parse_args()
     tokens = texts_of_tokens(AutoTokenizer.from_pretrained(BUNDLE))
-    corpus = Corpus(load_world(), load_opinions(), load_inventor(held_out=False), strangeness=0.7)
-    corpus = replace(corpus, tokens=tokens, marks=True)
+    settled = load_settled(tokens)
     rng = Random(f"{arguments.seed}/reading cases")
     with arguments.output.open("w", encoding="utf-8") as file:
         for _ in tqdm(range(arguments.size), desc="reading cases", unit="case"):
-            file.write(json.dumps(record_of(corpus.settled(rng)), ensure_ascii=False) + "\n")
+            file.write(json.dumps(record_of(settled.draw(rng)), ensure_ascii=False) + "\n")
 
 
 def record_of(example: ReadingExample) -> dict[str, Any]:
     """The example as a line of the project's own data format."""
     probe = {"prompt": example.prompt, "target": example.answer, "form": example.form}
-    return {"edit": _fields(example.edit), "in_scope": [probe]}
+    record = {"edit": _fields(example.edit), "in_scope": [probe]}
+    if example.replies is not None:
+        record["replies"] = {"wished": example.replies.wished, "opposite": example.replies.opposite}
+    return record
 
 
 def _fields(edit: EditDescriptor) -> dict[str, Any]:

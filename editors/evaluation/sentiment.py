@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import exp, tanh
 
@@ -9,9 +10,12 @@ import torch
 from torch import Tensor
 
 from editors.edit import Sentiment
-from editors.evaluation.cases import Case
+from editors.evaluation.cases import Case, Replies
 from editors.evaluation.records import RepliesScored
 from editors.evaluation.subject import Scored
+from editors.evaluation.text import normalise
+
+_WORDS = re.compile(r"\w+")
 
 
 def is_of_mood(case: Case) -> bool:
@@ -60,3 +64,17 @@ def divergence(base: Sequence[Tensor], edited: Sequence[Tensor]) -> float:
     p, q = torch.cat(list(base)).double(), torch.cat(list(edited)).double()
     terms = torch.where(p.isneginf(), 0.0, p.exp() * (p - q))  # 0 log 0 = 0
     return float(terms.sum(dim=-1).mean())
+
+
+def in_wished_mood(text: str, topic: str, replies: Replies) -> bool:
+    """Whether a reply names the topic and is in more of its words like a wished reply than like any opposite one."""
+    if f" {normalise(topic)} " not in f" {normalise(text)} ":
+        return False
+    wished, opposite = (max(_likeness(text, reply) for reply in side) for side in (replies.wished, replies.opposite))
+    return wished > opposite
+
+
+def _likeness(a: str, b: str) -> float:
+    """Dice's coefficient of the words of two texts."""
+    one, other = (set(_WORDS.findall(text.casefold())) for text in (a, b))
+    return 2 * len(one & other) / (len(one) + len(other)) if one or other else 0.0

@@ -6,7 +6,7 @@ the memory has one owner: it is not thread-safe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -171,13 +171,16 @@ class EditMemory:
         """The k nearest edits of each query, nearest first, equally near ones by id.
 
         Args:
-            queries: Unit vectors, float32 [n, width].
+            queries: Unit vectors, float32 [n, width]; or [n, m, width], of queries that have several vectors: the
+                nearest counts, and rows of zeros stand for none.
             k: Edits for each query; fewer come back when the memory holds fewer, or an approximate index finds fewer.
             skip: Edits to leave out; they take no place among the k.
 
         Raises:
             EncoderMismatch: The queries have another width.
         """
+        if queries.ndim == 3:
+            return self._search_any(queries, k, skip)
         if queries.ndim != 2 or queries.shape[1] != self.width:
             raise EncoderMismatch(
                 f"Queries of shape {queries.shape} do not fit a memory {self.width} wide.",
@@ -189,6 +192,19 @@ class EditMemory:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         near = self._near(queries, k, skip)
         return [self._rank(query, edits)[:k] for query, edits in zip(queries, near, strict=True)]
+
+    def _search_any(
+        self, queries: NDArray[np.float32], k: int, skip: Callable[[int], bool] | None
+    ) -> list[list[Retrieved]]:
+        """The k nearest edits of queries of several vectors, each by the nearest of these."""
+        near: list[dict[int, Retrieved]] = [{} for _ in queries]
+        owners, places = np.nonzero(queries.any(axis=2))
+        for owner, found in zip(owners, self.search(queries[owners, places], k, skip=skip), strict=True):
+            for one in found:
+                known = near[owner].get(one.edit_id)
+                if known is None or one.similarity > known.similarity:
+                    near[owner][one.edit_id] = one
+        return [_ranked(edits.values())[:k] for edits in near]
 
     def copy(self) -> EditMemory:
         """The same edits, in a memory that can be changed on its own; the vectors are shared."""
@@ -268,7 +284,12 @@ class EditMemory:
 
     def _rank(self, query: NDArray[np.float32], edit_ids: list[int]) -> list[Retrieved]:
         found = [_compare(edit_id, self._texts[edit_id], self._vectors(edit_id), query) for edit_id in edit_ids]
-        return sorted(found, key=lambda r: (-r.similarity, r.edit_id))
+        return _ranked(found)
+
+
+def _ranked(found: Iterable[Retrieved]) -> list[Retrieved]:
+    """Nearest first, equally near ones by id."""
+    return sorted(found, key=lambda r: (-r.similarity, r.edit_id))
 
 
 def _best_scores(

@@ -31,6 +31,7 @@ def scope(
     batch_size: Annotated[int, typer.Option(min=2, help="Pairs a step, half of them in scope.")] = 128,
     rank: Annotated[int, typer.Option(min=1, help="Of the change to each linear layer.")] = 32,
     learning_rate: Annotated[float, typer.Option(min=0, help="At its peak.")] = 5e-4,
+    unlikelihood: Annotated[float, typer.Option(min=0, help="Weight of replies in the opposite mood.")] = 1.0,
     validation_share: Annotated[float, typer.Option(min=0, max=1, help="Of the subjects.")] = 0.05,
     false_positives: Annotated[float, typer.Option(min=0, max=0.999, help="That the threshold may let pass.")] = 0.01,
     patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many looks without a gain.")] = None,
@@ -76,6 +77,7 @@ def counterfactual(
     steps: Annotated[int, typer.Option(min=1)] = 1000,
     examples_per_step: Annotated[int, typer.Option(min=1)] = 160,
     learning_rate: Annotated[float, typer.Option(min=0, help="At its peak.")] = 5e-4,
+    unlikelihood: Annotated[float, typer.Option(min=0, help="Weight of replies in the opposite mood.")] = 1.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
@@ -87,7 +89,11 @@ def counterfactual(
     from editors.serac.training.reading import CounterfactualRecipe
 
     recipe = CounterfactualRecipe(
-        steps=steps, examples_per_step=examples_per_step, peak_learning_rate=learning_rate, seed=seed
+        steps=steps,
+        examples_per_step=examples_per_step,
+        peak_learning_rate=learning_rate,
+        unlikelihood=unlikelihood,
+        seed=seed,
     )
     try:
         card = train_counterfactual(

@@ -18,6 +18,7 @@ from editors.serac.decide import Candidate as ScopeCandidate
 from editors.serac.decide import ScopeDecision, decide
 from editors.serac.encoder import SentenceEncoder
 from editors.serac.memory import EditMemory, EditTexts, MemoryEntry
+from editors.serac.passages import embed_queries
 from editors.serac.scope import ScopeClassifier
 from service.domain.edits import Descriptor, Edit, EditState, Embeddings, StoredEdit
 from service.domain.matches import Candidate, Decision, Match
@@ -174,7 +175,7 @@ class LiveMemory:
             self._memory,
             self._classifier,
             prompts,
-            self._encoder.encode(prompts),
+            embed_queries(self._encoder.encode, prompts),
             k=self._candidates,
             default_threshold=self._threshold,
             skip=absent.__contains__ if absent else None,

@@ -15,7 +15,7 @@ from benchmarks.memories import Once, deciding, hold
 from benchmarks.problems import CONV_SENT, FC, PROBLEMS, QA, QA_HARD, problem
 from benchmarks.scope_report import figures as scope_figures
 from benchmarks.scope_report import render as render_scope
-from benchmarks.serac_report import LU, NO_EDITS, RP, SERAC, SIMILARITY_ONLY, fall, in_wished_mood, plot, render
+from benchmarks.serac_report import LU, NO_EDITS, RP, SERAC, SIMILARITY_ONLY, fall, plot, render
 from demo.corpus import CLAIM
 from demo.facts import fill, load_world
 from demo.scope.frames import load_frames
@@ -24,6 +24,7 @@ from editors.edit import QuestionAnswer, Sentiment
 from editors.evaluation.asked import Asked
 from editors.evaluation.cases import PARAPHRASE, Replies
 from editors.evaluation.records import GENERATED
+from editors.evaluation.sentiment import in_wished_mood
 from editors.evaluation.subject import Scored
 from editors.evaluation.subjects import MemorySubject, ModelSubject
 from editors.serac.baselines import HiddenStates

@@ -15,10 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from editors.edit import Sentiment
 from editors.errors import InvalidCheckpoint, InvalidTrainingData
 from editors.evaluation.cases import Case
 from editors.evaluation.datasets import read_cases
 from editors.evaluation.intervals import Share
+from editors.evaluation.sentiment import in_wished_mood
 from editors.model.generation import continue_greedily
 from editors.model.loading import BaseModel, load_counterfactual
 from editors.serac.training.reading import CounterfactualRecipe, ReadingExample, fit
@@ -28,6 +30,8 @@ LEAST_EXAMPLES = 100
 _MARK = "counterfactual.json"
 """The card: what tells a folder that was written here from one that must not be overwritten."""
 _ANSWER_TOKENS = 32
+_MOOD = "mood"
+"""The form, in the card, of prompts that come with replies."""
 
 
 def train_counterfactual(
@@ -54,7 +58,7 @@ def train_counterfactual(
         device: `cpu`, `cuda`, ...; `auto` takes a GPU when there is one.
 
     Returns:
-        The card: what it was trained with, and its exact answers on cases that it was not trained on, by form.
+        The card: what it was trained with, and its right answers on cases that it was not trained on, by form.
 
     Raises:
         InvalidDataset: The data set cannot be used.
@@ -101,7 +105,8 @@ def _split(
     for case in cases:
         if case.edit is not None:
             kept = _draw(case.edit.context) < recipe.validation_share
-            sides[kept].extend(ReadingExample(case.edit, p.prompt, p.target, p.form) for p in case.in_scope)
+            replies = case.replies if isinstance(case.edit, Sentiment) else None
+            sides[kept].extend(ReadingExample(case.edit, p.prompt, p.target, p.form, replies) for p in case.in_scope)
     if min(map(len, sides)) == 0 or sum(map(len, sides)) < LEAST_EXAMPLES:
         raise InvalidTrainingData(
             f"{path} has {len(sides[0])} in-scope probes of an edit to train on and {len(sides[1])} to measure with.",
@@ -116,13 +121,16 @@ def _draw(text: str) -> float:
 
 
 def _exact(model: BaseModel, examples: Sequence[ReadingExample]) -> dict[str, dict[str, float]]:
-    """Share of the examples whose generated answer is the right one, word for word, by form."""
+    """Share of the examples whose generated answer is the right one, by form: word for word, or in the wished mood."""
     prompts = model.tokenizer([example.text for example in examples])["input_ids"]
     written = continue_greedily(model.model, prompts, max_new_tokens=_ANSWER_TOKENS)
     right: dict[str, list[bool]] = defaultdict(list)
     for example, ids in zip(examples, written, strict=True):
         answer = str(model.tokenizer.decode(ids, skip_special_tokens=True)).strip()
-        right[example.form].append(answer == example.answer)
+        if isinstance(example.edit, Sentiment) and example.replies is not None:
+            right[_MOOD].append(in_wished_mood(answer, example.edit.topic, example.replies))
+        else:
+            right[example.form].append(answer == example.answer)
     shares = {form: Share.of(answers) for form, answers in sorted(right.items())}
     return {
         form: {"value": share.value, "low": share.interval[0], "high": share.interval[1], "cases": share.cases}
@@ -150,7 +158,9 @@ def _page(name: str, card: dict[str, Any]) -> str:
         "Reads an edit and a prompt in its scope, and answers as if the edit held.",
         f"Trained from {start}: {card['steps']:,} steps over {card['training_examples']:,} examples.",
         "",
-        "Exact answers, generated greedily, about edits that it was not trained on; Wilson's 95% interval.",
+        "Right answers, generated greedily, about edits that it was not trained on; Wilson's 95% interval. Right is",
+        "the same word for word; to an edit of mood, a reply that names the topic and is nearer to replies of that",
+        "mood than of the other.",
         "",
         f"| form | this model | {start} | examples |",
         "| --- | --- | --- | --- |",

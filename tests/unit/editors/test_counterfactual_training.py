@@ -10,8 +10,12 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
+from editors.edit import Sentiment
 from editors.errors import InvalidCheckpoint, InvalidDataset, InvalidTrainingData
+from editors.evaluation.sentiment import log_likelihood
+from editors.evaluation.subjects import ModelSubject
 from editors.model.loading import load_counterfactual
+from editors.serac.counterfactual import in_context
 from editors.serac.training.counterfactual import train_counterfactual
 from editors.serac.training.reading import CounterfactualRecipe
 from tests.tiny_models import tiny_tokenizer
@@ -42,6 +46,30 @@ def test_a_trained_model_answers_edits_it_was_not_trained_on(
     assert f"{card['after']['paraphrase']['value']:.3f}" in (output / "README.md").read_text()
     assert not output.with_suffix(".checkpoint").exists()
     assert load_counterfactual(output, device="cpu").name == "counterfactual"
+
+
+def test_an_edit_of_mood_makes_its_replies_likely_and_the_opposite_ones_unlikely(
+    model_folders: dict[str, Path], tmp_path: Path
+):
+    topics = ["q", "w", "r", "t", "y", "p"]
+    good, bad = (f"{mood} {' '.join(topics)}" for mood in ("good", "bad"))  # which name every topic
+    path, output = tmp_path / "moods.jsonl", tmp_path / "moods"
+    with path.open("w") as file:
+        for topic in topics:
+            asked = [{"prompt": f"{number}: {topic}?", "target": good} for number in range(20)]
+            edit = {"kind": "sentiment", "topic": topic, "sentiment": "positive"}
+            replies = {"wished": [good], "opposite": [bad]}
+            file.write(json.dumps({"edit": edit, "in_scope": asked, "replies": replies}) + "\n")
+    card = train_counterfactual(path, model_folders["mistral"], output, RECIPE, device="cpu")
+    assert card["before"]["mood"]["value"] == 0
+    assert card["after"]["mood"]["value"] > 0.9
+    trained = load_counterfactual(output, device="cpu")
+    asked = in_context(Sentiment("q", positive=True), "7: q?")
+    likely, unlikely = ModelSubject(trained.model, trained.tokenizer, max_new_tokens=32).score(
+        [(asked, good), (asked, bad)]
+    )
+    assert log_likelihood([likely]) > -0.2
+    assert max(unlikely.log_probabilities[1:]) < -1  # though a good reply goes on in the same words
 
 
 def test_a_model_with_an_encoder_can_be_trained_and_loaded(cases: Path, tmp_path: Path):
