@@ -85,14 +85,14 @@ class _Layouts:
     def forwards(self, x: Tensor) -> Tensor:
         """W x + b."""
         if self._forwards is None:
-            self._forwards = torch.ops.mkldnn._reorder_linear_weight(self._weight.contiguous())
+            self._forwards = torch.ops.mkldnn._reorder_linear_weight(self._weight)
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._forwards, self._bias, "none", [], "")
         return y
 
     def backwards(self, gradient: Tensor) -> Tensor:
         """W^T g."""
         if self._backwards is None:
-            self._backwards = torch.ops.mkldnn._reorder_linear_weight(self._weight.T.contiguous())
+            self._backwards = torch.ops.mkldnn._reorder_linear_weight(self._weight.T)
         x: Tensor = torch.ops.mkldnn._linear_pointwise(gradient, self._backwards, None, "none", [], "")
         return x
 

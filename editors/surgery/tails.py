@@ -122,7 +122,7 @@ class Tails:
                 input_ids=self.ids,
                 attention_mask=self.mask,
                 position_ids=self.positions,
-                past_key_values=copy.deepcopy(self.beginnings),  # a pass adds its own to the one it is given
+                past_key_values=_again(self.beginnings),
                 use_cache=self.beginnings is not None,
             ).logits
         return logits[0]
@@ -135,6 +135,12 @@ def _run(model: PreTrainedModel, ids: Tensor) -> Cache | None:
     with narrowed(model, anatomy_of(model.config).lm_head, torch.zeros(1, dtype=torch.long, device=ids.device)):
         cache: Cache = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True).past_key_values
     return cache
+
+
+def _again(cache: Cache | None) -> Cache | None:
+    """A cache for one pass, which puts its own keys and values after these: a copy that shares their tensors."""
+    layers: Any = cache.layers if cache else ()
+    return copy.deepcopy(cache, {id(tensor): tensor for layer in layers for tensor in (layer.keys, layer.values)})
 
 
 @contextmanager
