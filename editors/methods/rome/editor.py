@@ -64,7 +64,7 @@ class Rome:
         path = base.anatomy.within(layer, base.anatomy.mlp_out)
         requests = [_with_subject(request) for request in requests]
         factor = covariance.find(base, path, assets).factor(config.ridge)
-        quick = Quick(base)
+        quick = Quick(base, at_once=True)
         prefixes = ["", *(f"{text}. " for text in sampled_texts(base, config.prefixes, seed=config.seed, quick=quick))]
         delta = Delta(base=base.fingerprint, changes={})
         for request in requests:
