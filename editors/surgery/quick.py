@@ -50,7 +50,7 @@ class Quick:
         for module in modules:
             if type(module) in {nn.Linear, Conv1D} and (layouts := self._layouts_of(module)):
                 module.forward = layouts.multiply
-            elif type(module) in {NewGELUActivation}:
+            elif isinstance(module, NewGELUActivation):
                 module.forward = partial(gelu, approximate="tanh")
         return view
 
