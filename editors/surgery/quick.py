@@ -48,9 +48,10 @@ class Quick:
         """
         modules: list[Any] = list(view.modules()) if self._helps else []
         for module in modules:
-            if type(module) in {nn.Linear, Conv1D} and (layouts := self._layouts_of(module)):
+            kind = type(module)
+            if kind in {nn.Linear, Conv1D} and (layouts := self._layouts_of(module)):
                 module.forward = layouts.multiply
-            elif isinstance(module, NewGELUActivation):
+            elif kind is NewGELUActivation:
                 module.forward = partial(gelu, approximate="tanh")
         return view
 
