@@ -49,7 +49,7 @@ class Bake:
 
 BAKES = (
     Bake(method="mend", to_known_names=False),
-    Bake(method="rome", to_known_names=True, config={"learning_rate": 0.5}, gate={"relative_norm": 1.5}),
+    Bake(method="rome", to_known_names=True, config={"learning_rate": 0.25}),
 )
 
 
