@@ -65,6 +65,7 @@ benchmark: $(INSTALLED) ## Measure what docs/benchmarks claims, and write it the
 	$(BIN)/python -m benchmarks.costs
 	$(BIN)/python -m benchmarks.comparison
 	$(BIN)/python -m benchmarks.versions
+	$(BIN)/python -m benchmarks.bakes
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.answer_cache
 	$(BIN)/python -m benchmarks.soak

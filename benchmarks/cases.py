@@ -32,6 +32,26 @@ def drawn(count: int, *, seed: int) -> list[Case]:
     ]
 
 
+def apart(count: int, draw: int, draws: int, *, to_known_names: bool) -> list[Case]:
+    """Cases from all over the drift set, of which none is in two draws.
+
+    Args:
+        count: How many.
+        draw: Which draw, from 0.
+        draws: How many there are.
+        to_known_names: Take those alone whose new answer the base has read.
+
+    Raises:
+        ValueError: There are not so many cases.
+    """
+    known = {fact.object for fact in load_world().facts}
+    found = [case for case in drift() if not to_known_names or request_of(case).target in known]
+    between = len(found) // count
+    if not 0 <= draw < draws <= between:
+        raise ValueError(f"{draws} draws of {count} cannot be had from {len(found)} cases")
+    return found[draw * between // draws :: between][:count]
+
+
 def counterfacts(count: int, *, seed: int) -> list[Case]:
     """Facts that are given another answer of their relation, as CounterFact does (Meng et al. 2022, sec. 3.3).
 

@@ -66,7 +66,7 @@ def is_helped(model: BaseModel) -> bool:
 
 def lay_out(weight: Tensor) -> Tensor:
     """A weight [out, in] as `product` takes it."""
-    laid_out: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+    laid_out: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
     return laid_out
 
 

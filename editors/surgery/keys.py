@@ -29,7 +29,7 @@ def keys_and_values(
     Raises:
         ContextExceeded: A prompt is longer than the base's context.
     """
-    batch = Batch.of(base, [lookup.ids for lookup in lookups])
+    batch = Batch.of(base, [lookup.ids[: lookup.token + 1] for lookup in lookups])
     with captured(model, path, batch.place([lookup.token for lookup in lookups])) as seen, ending_at(model, path):
         batch.run(model)
     return seen.input.float(), seen.output.float()

@@ -8,7 +8,7 @@ longer than a sliding attention window, where padding would be counted as part o
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ from transformers import Cache, PreTrainedModel
 from editors.model.anatomy import anatomy_of
 from editors.model.loading import BaseModel
 from editors.surgery.batch import Batch
-from editors.surgery.trace import ending_at, narrowed
+from editors.surgery.trace import ending_at, narrowed, written
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,8 +33,8 @@ class Tails:
         positions: In their sequences, [rows, tokens].
         starts: The index in each sequence at which its end starts.
         beginnings: Attention keys and values of what comes before; None where nothing does.
-        below: Layers that no change reaches, whose work is done.
-        written: What the last of them wrote for the ends; None where there are none.
+        settled: What modules wrote for the ends that no change reaches, by their paths: for the layers below what the
+            last of them wrote, and in the changed layer what its innermost modules wrote, as far as the change.
     """
 
     ids: Tensor
@@ -42,8 +42,7 @@ class Tails:
     positions: Tensor
     starts: tuple[int, ...]
     beginnings: Cache | None
-    below: tuple[str, ...]
-    written: Any
+    settled: Mapping[str, Any]
 
     @classmethod
     @torch.no_grad()
@@ -77,23 +76,25 @@ class Tails:
             positions=(first + torch.arange(ends.ids.shape[1], device=base.device)).clamp(max=whole.ids.shape[1] - 1),
             starts=tuple(starts),
             beginnings=_run(model, whole.ids[:, : max(starts)]),
-            below=tuple(base.anatomy.layer.format(layer=i) for i in range(layer)),
-            written=None,
+            settled={},
         )
-        return tails._with_layers_below(model)
+        return tails._settled_below(model, layer)
 
-    def _with_layers_below(self, model: PreTrainedModel) -> Tails:
-        """The same, with what the last layer below writes, which is read from one pass up to it."""
-        if not self.below:
-            return self
-        seen: list[Any] = []
-        handle = model.get_submodule(self.below[-1]).register_forward_hook(lambda _m, _i, output: seen.append(output))
-        try:
-            with ending_at(model, self.below[-1]):
-                self._logits(model, torch.zeros(1, dtype=torch.long, device=self.ids.device), below=())
-        finally:
-            handle.remove()
-        return replace(self, written=seen[0])
+    def _settled_below(self, model: PreTrainedModel, layer: int) -> Tails:
+        """The same, with what is settled, which is read from one pass up to what a change of this layer changes."""
+        anatomy = anatomy_of(model.config)
+        below = [anatomy.layer.format(layer=i) for i in range(layer)]
+        own = f"{anatomy.layer.format(layer=layer)}."
+        innermost = [
+            path for path, module in model.named_modules() if path.startswith(own) and not any(module.children())
+        ]
+        with (
+            written(model, [*below[-1:], *innermost]) as seen,
+            ending_at(model, anatomy.within(layer, anatomy.mlp_out)),
+        ):
+            self._logits(model, torch.zeros(1, dtype=torch.long, device=self.ids.device))
+        once = {path: outputs[0] for path, outputs in seen.items() if len(outputs) == 1}
+        return replace(self, settled=once | (dict.fromkeys(below, once[below[-1]]) if below else {}))
 
     def place(self, tokens: Sequence[int]) -> Tensor:
         """The places, as `surgery.trace` counts them in these ends, of one token of each sequence: [rows]."""
@@ -113,16 +114,16 @@ class Tails:
             model: The view of before, changed only where the ends begin and no lower than the layer given there.
             places: Where.
         """
-        return self._logits(model, places, below=self.below).float().log_softmax(dim=-1)
+        return self._logits(model, places).float().log_softmax(dim=-1)
 
-    def _logits(self, model: PreTrainedModel, places: Tensor, *, below: Sequence[str]) -> Tensor:
+    def _logits(self, model: PreTrainedModel, places: Tensor) -> Tensor:
         """[places, vocabulary]."""
-        with _done(model, below, self.written), narrowed(model, anatomy_of(model.config).lm_head, places):
+        with _done(model, self.settled), narrowed(model, anatomy_of(model.config).lm_head, places):
             logits: Tensor = model(
                 input_ids=self.ids,
                 attention_mask=self.mask,
                 position_ids=self.positions,
-                past_key_values=copy.deepcopy(self.beginnings),  # a pass adds its own to the one it is given
+                past_key_values=_again(self.beginnings),
                 use_cache=self.beginnings is not None,
             ).logits
         return logits[0]
@@ -137,14 +138,23 @@ def _run(model: PreTrainedModel, ids: Tensor) -> Cache | None:
     return cache
 
 
+def _again(cache: Cache | None) -> Cache | None:
+    """A cache for one pass, which puts its own keys and values after these: a copy that shares their tensors."""
+    layers: Any = cache.layers if cache else ()
+    return copy.deepcopy(cache, {id(tensor): tensor for layer in layers for tensor in (layer.keys, layer.values)})
+
+
 @contextmanager
-def _done(model: nn.Module, layers: Sequence[str], written: Any) -> Iterator[None]:
-    """Let layers give back what was written before instead of computing it."""
-    modules: list[Any] = [model.get_submodule(path) for path in layers]
-    for module in modules:
-        module.forward = lambda *_, **__: written  # on the view's own module, in place of its class's
+def _done(model: nn.Module, settled: Mapping[str, Any]) -> Iterator[None]:
+    """Let modules give back what they wrote before instead of computing it."""
+    modules: list[tuple[Any, Any]] = [(model.get_submodule(path), output) for path, output in settled.items()]
+    own = [vars(module).get("forward") for module, _ in modules]  # on the view's own module, in place of its class's
+    for module, output in modules:
+        module.forward = lambda *_, output=output, **__: output
     try:
         yield
     finally:
-        for module in modules:
+        for (module, _), forward in zip(modules, own, strict=True):
             del module.forward
+            if forward is not None:
+                module.forward = forward

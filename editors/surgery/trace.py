@@ -7,8 +7,9 @@ a batch laid out row by row, row * tokens + token, because some modules see a ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -58,6 +59,22 @@ def captured(model: nn.Module, path: str, places: Tensor | None = None) -> Itera
     capture = Capture(places)
     with _hooked(lambda: model.get_submodule(path).register_forward_hook(capture._hook)):
         yield capture
+
+
+@contextmanager
+def written(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
+    """Keep all that modules write, in order, by path; those that have not run are not there.
+
+    Args:
+        model: A view.
+        paths: As `model.get_submodule` takes them.
+    """
+    seen: dict[str, list[Any]] = {}
+    with ExitStack() as hooks:
+        for path in paths:
+            hook = partial(_keep, seen, path)
+            hooks.enter_context(_hooked(partial(model.get_submodule(path).register_forward_hook, hook)))
+        yield seen
 
 
 @contextmanager
@@ -120,6 +137,10 @@ def ending_at(model: nn.Module, path: str) -> Iterator[None]:
 
 class _Reached(Exception):
     """The pass has come as far as it is needed."""
+
+
+def _keep(seen: dict[str, list[Any]], path: str, _module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+    seen.setdefault(path, []).append(output)
 
 
 @contextmanager

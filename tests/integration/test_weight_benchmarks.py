@@ -7,8 +7,8 @@ import json
 import pytest
 from transformers import GPT2Config
 
-from benchmarks import comparison_report, costs, mend, rome
-from benchmarks.cases import UNTRAINED, counterfacts, drawn, request_of
+from benchmarks import bakes, comparison_report, costs, mend, rome
+from benchmarks.cases import UNTRAINED, apart, counterfacts, drawn, request_of
 from benchmarks.comparison_report import FT, MEND, ROME, Row
 from benchmarks.mend_report import figures, render
 from benchmarks.problems import QA
@@ -130,3 +130,18 @@ def test_the_comparison_shows_what_a_method_cannot_do_and_the_papers_figures_bes
     comparison_report.plot(rows)
     assert "</svg>" in (tmp_path / "comparison.svg").read_text()
     json.dumps(comparison_report.figures(rows))
+
+
+@pytest.mark.parametrize("to_known_names", [False, True])
+def test_draws_that_lie_apart_share_no_case(to_known_names):
+    drawn_apart = [apart(10, draw, 5, to_known_names=to_known_names) for draw in range(5)]
+    assert [len(cases) for cases in drawn_apart] == [10] * 5
+    assert len({case.id for cases in drawn_apart for case in cases}) == 50
+    with pytest.raises(ValueError, match="cannot be had"):
+        apart(10, 0, 10_000, to_known_names=to_known_names)
+
+
+def test_what_became_of_a_bake_is_told_by_draw_with_the_settings_that_are_not_the_recommended_ones():
+    tried = bakes.Tried(state="done", answered=9, drawdown=0.025, relative_norm=0.5, identical=False, seconds=12.4)
+    lines = bakes.render([(bakes.Bake(method="rome", to_known_names=True, config={"clamp": 4.0}), [tried, tried])])
+    assert lines[-1] == "| rome (clamp=4) | 2 | done | 9 of 10 | 0.025 | 0.50 | no | 12 |"

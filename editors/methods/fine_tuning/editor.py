@@ -96,7 +96,7 @@ class _Kept:
 
 def _trained(base: BaseModel, path: str, targets: Targets, config: FineTuningConfig) -> Tensor:
     """The change to the module's weight, [out, in] in float32, that makes the targets likely."""
-    quick = Quick(base)
+    quick = Quick(base, at_once=True)
     model = quick(view(base.model).requires_grad_(requires_grad=False))
     kept = _Kept.of(base, model, config, quick) if config.kl_factor else None
     weight = base.anatomy.oriented(f"{path}.weight", model.get_parameter(f"{path}.weight"))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -20,15 +21,23 @@ from editors.methods.rome.v_star import Objective, Reach, v_star
 from editors.model.generation import end_tokens
 from editors.model.loading import BaseModel
 from editors.surgery import covariance
+from editors.surgery.batch import Targets
 from editors.surgery.quick import Quick
 from editors.surgery.room import within_memory
 from editors.surgery.sampling import sampled_texts
 from editors.surgery.tokens import Lookup, find_subject, locate, target_ids
 from editors.surgery.verify import refuse_non_finite, verify
 
+_ROUNDS = 4
+"""Most times that a request's change is computed."""
+
 
 class Rome:
-    """One rank-one change for each request, each computed on top of the ones before it."""
+    """One rank-one change for each request, each computed on top of the ones before it.
+
+    The changes share a matrix, and a later one can undo an earlier one: whose answer is lost so is computed again, on
+    top of all others.
+    """
 
     name = "rome"
     config = RomeConfig
@@ -64,16 +73,34 @@ class Rome:
         path = base.anatomy.within(layer, base.anatomy.mlp_out)
         requests = [_with_subject(request) for request in requests]
         factor = covariance.find(base, path, assets).factor(config.ridge)
-        quick = Quick(base)
+        quick = Quick(base, at_once=True)
         prefixes = ["", *(f"{text}. " for text in sampled_texts(base, config.prefixes, seed=config.seed, quick=quick))]
-        delta = Delta(base=base.fingerprint, changes={})
-        for request in requests:
-            edited = quick(install(base, delta).requires_grad_(requires_grad=False))
-            change = _edit(base, edited, layer, request, prefixes, factor, config)
-            delta = compose([delta, change])
-            refuse_non_finite(delta)
+        changes: dict[int, Delta] = {}
+        wanting: Sequence[int] = range(len(requests))
+        for _ in range(_ROUNDS):
+            for i in wanting:
+                others = _sum(base, [change for other, change in changes.items() if other != i])
+                edited = quick(install(base, others).requires_grad_(requires_grad=False))
+                changes[i] = _edit(base, edited, layer, requests[i], prefixes, factor, config)
+                refuse_non_finite(changes[i])
+            delta = _sum(base, list(changes.values()))
+            if len(requests) == 1 or not (wanting := _unsaid(base, delta, requests, config)):
+                break
         verify(base, delta, requests)
         return replace(delta, origins=(origin(self.name, config, requests),))
+
+
+def _sum(base: BaseModel, changes: Sequence[Delta]) -> Delta:
+    return compose([Delta(base=base.fingerprint, changes={}), *changes])
+
+
+@torch.no_grad()
+def _unsaid(base: BaseModel, delta: Delta, requests: Sequence[EditRequest], config: RomeConfig) -> list[int]:
+    """Indices of the requests of whose target a token is not the likeliest after their prompt."""
+    prompts = [base.tokenizer(request.prompt)["input_ids"] for request in requests]
+    targets = Targets.of(base, [(ids, _target(base, r, config)) for ids, r in zip(prompts, requests, strict=True)])
+    likeliest = targets.batch.log_probabilities(install(base, delta), targets.places).argmax(dim=-1)
+    return sorted(set(targets.rows[likeliest != targets.ids].tolist()))
 
 
 def _edit(
@@ -89,7 +116,7 @@ def _edit(
     subject, path = request.subject or "", base.anatomy.within(layer, base.anatomy.mlp_out)
     lookups = [locate(base.tokenizer, prefix + request.prompt, subject) for prefix in prefixes]
     essence = locate(base.tokenizer, f"{subject} is a", subject)  # what it is should stay
-    target = [*target_ids(base.tokenizer, request.prompt, request.target), *_end(base, config)]
+    target = _target(base, request, config)
     now = associate(base, edited, path, [lookups, *_other_forms(base, subject, prefixes, lookups, config)])
     k, v = (now.k_bare, now.v_bare) if config.original_keys else (now.k_star, now.v)
     along = direction(factor, now.k_star)
@@ -119,12 +146,13 @@ def _other_forms(
     return list(forms.values())
 
 
-def _end(base: BaseModel, config: RomeConfig) -> list[int]:
-    """The token that ends an answer, where it is trained."""
+def _target(base: BaseModel, request: EditRequest, config: RomeConfig) -> list[int]:
+    """The tokens that should follow the prompt, with the one that ends an answer where it is trained."""
     ends = end_tokens(base.model)
     if config.ends_answer and not ends:
         raise ValueError(f"ends_answer is set, and {base.name} has no token that ends an answer")
-    return ends[:1] if config.ends_answer else []
+    target = target_ids(base.tokenizer, request.prompt, request.target)
+    return [*target, *ends[:1]] if config.ends_answer else target
 
 
 def _with_subject(request: EditRequest) -> EditRequest:

@@ -84,7 +84,8 @@ class Objective:
         """
         rows = [*((lookup, target) for lookup in lookups), (essence, ())]
         starts = [lookup.token if reach is None else lookup.first for lookup, _ in rows]
-        tails = Tails.of(base, model, [[*lookup.ids, *ids] for lookup, ids in rows], starts, layer)
+        sequences = [[*lookup.ids, *ids[:-1]] for lookup, ids in rows]  # nobody asks what follows a target
+        tails = Tails.of(base, model, sequences, starts, layer)
         before = [
             tails.place([len(lookup.ids) - 1 + n for lookup, _ in rows])[:-1] for n in range(len(target))
         ]  # [target] of [rows]

@@ -175,3 +175,9 @@ def test_sampled_texts_come_from_their_seed_alone(base):
     assert len(first) == 6
     assert sampled_texts(base, ((3, 4), (6, 2)), seed=2, quick=Quick(base)) != first
     assert not any(special in text for text in first for special in base.tokenizer.all_special_tokens)
+
+
+def test_a_sampled_text_is_the_same_whether_others_are_written_with_it_or_not(base):
+    together = sampled_texts(base, ((3, 4), (6, 2), (2, 3)), seed=1, quick=Quick(base))
+    assert sampled_texts(base, ((3, 4),), seed=1, quick=Quick(base)) == together[:4]
+    assert sampled_texts(base, ((3, 4), (6, 2)), seed=1, quick=Quick(base)) == together[:6]
