@@ -76,8 +76,8 @@ def render(found: Sequence[Served]) -> list[str]:
         many,
         "",
         *_table(
-            "model, parameters, requests, loop, static batches, the engine without layouts, the engine, against the loop, "
-            "against static batches, first token (median ms), first token (99th percentile ms)",
+            "model, parameters, requests, loop, static batches, the engine without layouts, the engine, "
+            "against the loop, against static batches, first token (median ms), first token (99th percentile ms)",
             [_many(one) for one in found],
         ),
         "",
