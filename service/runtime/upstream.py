@@ -152,7 +152,7 @@ class UpstreamEngine:
         self.listed = frozenset(lengths)
         self.context_length = lengths.get(self.model) or self.context_length
 
-    async def do(self, path: str, body: dict[str, object]) -> None:
+    async def do(self, path: str, body: dict[str, Any]) -> None:
         """Have the server do what is no answer; raises as `write`."""
         async with self._patience(), self._response("POST", path, body) as response:
             async for _ in bounded(response.aiter_raw(), tokens=0):
@@ -211,18 +211,19 @@ class UpstreamEngine:
                 path, body = question(model or self.model, prompt, sampling, stream=stream)
                 async with self._response("POST", path, body) as response:
                     self._note(None)
-                    yield bounded(response.aiter_raw(), tokens=sampling.max_new_tokens)
+                    most = min(sampling.max_new_tokens, self.context_length or sampling.max_new_tokens)
+                    yield bounded(response.aiter_raw(), tokens=most)
         finally:
             self.line.leave(place)
 
     @asynccontextmanager
     async def _response(
-        self, method: str, path: str, body: dict[str, object] | None = None
+        self, method: str, path: str, body: dict[str, Any] | None = None
     ) -> AsyncIterator[httpx.Response]:
         with self._translated():
             async with self._client.stream(method, self.url + path, json=body) as response:
                 if response.status_code != httpx.codes.OK:
-                    model = str((body or {}).get("model", self.model))
+                    model = self.model if body is None else body.get("model")
                     raise refusal(response, await _beginning(response), model=model, key=self._key)
                 yield response
 

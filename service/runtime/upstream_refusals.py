@@ -42,13 +42,13 @@ _NO_TEMPLATE = re.compile(r"chat.template", re.IGNORECASE)
 _TOO_MANY = {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY}
 
 
-def refusal(response: httpx.Response, body: bytes, *, model: str, key: str) -> ErrataError:
+def refusal(response: httpx.Response, body: bytes, *, model: str | None, key: str) -> ErrataError:
     """The error that a status other than 200 stands for.
 
     Args:
         response: Its status and headers are read.
         body: As much of its body as counts.
-        model: The name that was asked for.
+        model: The name that was asked for; None where no question was asked, so that no words can quote one.
         key: Is never repeated, whatever the server says.
     """
     status = response.status_code
@@ -58,8 +58,9 @@ def refusal(response: httpx.Response, body: bytes, *, model: str, key: str) -> E
             hint="The operator checks ERRATA_BASE_API_KEY.",
         )
     if status == HTTPStatus.NOT_FOUND:
+        about = _words(body, key)[0][:_MOST_CHARACTERS] if model is None else f"for the model {model!r}"
         return UpstreamRefused(
-            f"The base model's server answers 404 at {response.request.url.path}, for the model {model!r}.",
+            f"The base model's server answers 404 at {response.request.url.path}, {about or 'and says no more'}.",
             hint="The operator checks ERRATA_BASE_MODEL and ERRATA_BASE_URL. A model that only converses takes "
             "`messages`.",
         )

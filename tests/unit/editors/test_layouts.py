@@ -5,14 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from transformers import T5Config, T5ForConditionalGeneration
 from transformers.pytorch_utils import Conv1D
 
 from editors.delta import Delta, Dense, install
 from editors.model.generation import continue_greedily
 from editors.model.layouts import Layouts
-from editors.model.loading import BaseModel, load_base, tensor_hash
+from editors.model.loading import BaseModel, load_base, load_counterfactual, tensor_hash
 from editors.model.views import view
-from tests.tiny_models import CONFIGS, save_lively
+from tests.tiny_models import CONFIGS, VOCABULARY, save_lively, tiny_tokenizer
 
 PROMPTS = [[5, 6, 7], [9], [11, 12, 13, 14, 15]]
 SITES = {"llama": "model.layers.0.mlp.down_proj.weight", "gpt2": "transformer.h.0.mlp.c_proj.weight"}
@@ -47,6 +48,19 @@ def test_a_served_model_answers_as_the_model_does(model_type, tmp_path):
     assert any("forward" in vars(module) for module in served.model.modules())
     torch.testing.assert_close(logits(served), logits(base), rtol=1e-4, atol=1e-4)
     assert written(served) == written(base)
+
+
+def test_a_served_model_with_an_encoder_answers_as_the_model_does(tmp_path):
+    config = T5Config(
+        vocab_size=VOCABULARY, d_model=32, d_kv=16, d_ff=48, num_layers=1, num_heads=2, decoder_start_token_id=0
+    )
+    torch.manual_seed(0)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    model = load_counterfactual(tmp_path, device="cpu")
+    served = Layouts(model).served(model)
+    assert any("forward" in vars(module) for module in served.model.modules())
+    assert written(served) == written(model)
 
 
 @pytest.mark.parametrize("kind", [nn.Linear, Conv1D])
