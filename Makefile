@@ -43,7 +43,7 @@ demo: $(INSTALLED) ## Train everything in demo/ again and write its cards (some 
 	$(BIN)/python -m demo.reading_cases --output runs/reading.jsonl --size 120000
 	$(BIN)/errata train counterfactual runs/reading.jsonl --output demo/counterfactual --steps 500 --learning-rate 3e-4 --unlikelihood 0.1
 	$(BIN)/errata train counterfactual runs/reading.jsonl --from demo/counterfactual --output demo/counterfactual \
-		--steps 220 --examples-per-step 64 --learning-rate 2e-4 --unlikelihood 0.1
+		--steps 220 --examples-per-step 64 --learning-rate 2e-4 --unlikelihood 0.1 --kept 0.5
 	$(BIN)/python -m demo.scope.pairs --output runs/scope/pairs.jsonl --size 300000 --seed 1 $(SHARED)
 	$(BIN)/errata train scope runs/scope/pairs.jsonl --output demo/scope/classifier.safetensors \
 		--steps 3000 --batch-size 64 --rank 64 --false-positives 0.03

@@ -32,6 +32,7 @@ def scope(
     rank: Annotated[int, typer.Option(min=1, help="Of the change to each linear layer.")] = 32,
     learning_rate: Annotated[float, typer.Option(min=0, help="At its peak.")] = 5e-4,
     unlikelihood: Annotated[float, typer.Option(min=0, help="Weight of replies in the opposite mood.")] = 1.0,
+    kept: Annotated[float, typer.Option(min=0, max=1, help="Share of the start in the weights written.")] = 0.0,
     validation_share: Annotated[float, typer.Option(min=0, max=1, help="Of the subjects.")] = 0.05,
     false_positives: Annotated[float, typer.Option(min=0, max=0.999, help="That the threshold may let pass.")] = 0.01,
     patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many looks without a gain.")] = None,
@@ -78,6 +79,7 @@ def counterfactual(
     examples_per_step: Annotated[int, typer.Option(min=1)] = 160,
     learning_rate: Annotated[float, typer.Option(min=0, help="At its peak.")] = 5e-4,
     unlikelihood: Annotated[float, typer.Option(min=0, help="Weight of replies in the opposite mood.")] = 1.0,
+    kept: Annotated[float, typer.Option(min=0, max=1, help="Share of the start in the weights written.")] = 0.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
@@ -93,6 +95,7 @@ def counterfactual(
         examples_per_step=examples_per_step,
         peak_learning_rate=learning_rate,
         unlikelihood=unlikelihood,
+        kept=kept,
         seed=seed,
     )
     try:

@@ -15,6 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from editors.edit import Sentiment
 from editors.errors import InvalidCheckpoint, InvalidTrainingData
 from editors.evaluation.cases import Case
@@ -77,9 +79,13 @@ def train_counterfactual(
         "training_examples": len(train),
     }
     before = _exact(model, validation)
+    started = [parameter.detach().clone() for parameter in model.model.parameters()]
     for parameter in model.model.parameters():
         parameter.requires_grad = True
     fit(model.model, model.tokenizer, train, recipe, checkpoint=checkpoint, made_by=made_by)
+    with torch.no_grad():
+        for parameter, at_start in zip(model.model.parameters(), started, strict=True):
+            parameter.lerp_(at_start, recipe.kept)
     card = {**made_by, "validation_examples": len(validation), "before": before, "after": _exact(model, validation)}
     _write(model, output, card)
     checkpoint.unlink(missing_ok=True)
@@ -157,6 +163,10 @@ def _page(name: str, card: dict[str, Any]) -> str:
         "",
         "Reads an edit and a prompt in its scope, and answers as if the edit held.",
         f"Trained from {start}: {card['steps']:,} steps over {card['training_examples']:,} examples.",
+        *(
+            [f"Its weights are {card['kept']:.0%} those that it began with (Wortsman et al. 2022)."]
+            * (card["kept"] > 0)
+        ),
         "",
         "Right answers, generated greedily, about edits that it was not trained on; Wilson's 95% interval. Right is",
         "the same word for word; to an edit of mood, a reply that names the topic and is nearer to replies of that",

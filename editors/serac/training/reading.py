@@ -74,6 +74,8 @@ class CounterfactualRecipe:
         tokens_at_once: Most tokens of one forward pass, padding included; a step may take several.
         unlikelihood: Weight of a token to be made unlikely; that of others is 1. The authors' code has 1 for some
             14,000 topics. A small model that is shown few topics unlearns with it what it can say of any other.
+        kept: Share of the start in what is written, the trained weights having the rest: an average forgets less of
+            what the start could do than training did, and keeps most of what was learnt (Wortsman et al. 2022).
         validation_share: Of the edits, that are kept from training.
     """
 
@@ -83,6 +85,7 @@ class CounterfactualRecipe:
     peak_learning_rate: float = 5e-4
     weight_decay: float = 0.05
     unlikelihood: float = 1.0
+    kept: float = 0.0
     validation_share: float = 0.01
     seed: int = 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import T5Config, T5ForConditionalGeneration
 
 from editors.edit import Sentiment
@@ -70,6 +71,20 @@ def test_an_edit_of_mood_makes_its_replies_likely_and_the_opposite_ones_unlikely
     )
     assert log_likelihood([likely]) > -0.2
     assert max(unlikely.log_probabilities[1:]) < -1  # though a good reply goes on in the same words
+
+
+def test_what_is_written_can_keep_a_share_of_the_start(cases: Path, model_folders: dict[str, Path], tmp_path: Path):
+    recipe = replace(RECIPE, steps=5)
+    for name, kept in (("none", 0.0), ("half", 0.5), ("all", 1.0)):
+        train_counterfactual(cases, model_folders["mistral"], tmp_path / name, replace(recipe, kept=kept), device="cpu")
+    none, half, everything = (load_file(tmp_path / name / "model.safetensors") for name in ("none", "half", "all"))
+    start = load_counterfactual(model_folders["mistral"], device="cpu").model.half().state_dict()
+    for name, tensor in everything.items():
+        assert torch.equal(tensor, start[name])
+        assert not torch.equal(tensor, none[name])
+        mean = (tensor.float() + none[name].float()) / 2
+        torch.testing.assert_close(half[name].float(), mean, atol=2e-3, rtol=2e-3)
+    assert "50%" in (tmp_path / "half" / "README.md").read_text()
 
 
 def test_a_model_with_an_encoder_can_be_trained_and_loaded(cases: Path, tmp_path: Path):
