@@ -63,7 +63,6 @@ class Tried:
         drawdown: Share of the probe set's answers that changed, as the bake measured it.
         relative_norm: ||change|| / ||weight|| of the weight that changed most.
         identical: Whether every answer after rolling back, other questions among them, is what it was before.
-        seconds: That the bake took.
     """
 
     state: str
@@ -71,7 +70,6 @@ class Tried:
     drawdown: float
     relative_norm: float
     identical: bool
-    seconds: float
 
 
 def main() -> None:
@@ -110,9 +108,7 @@ def tried(client: httpx.Client, bake: Bake, cases: Sequence[Case]) -> Tried:
         _post(client, "/edits", {"prompt": r.prompt, "target": r.target, "subject": r.subject})["id"] for r in requests
     ]
     before = _ask(client, questions, source="edit")
-    begun = time.perf_counter()
     baked = _baked(client, {"method": bake.method, "config": bake.config, "gate": bake.gate})
-    seconds, report = time.perf_counter() - begun, baked["report"]
     from_weights: list[str] = []
     if baked["version"]:
         _post(client, f"/checkpoints/{baked['version']}/activate", {})
@@ -121,14 +117,13 @@ def tried(client: httpx.Client, bake: Bake, cases: Sequence[Case]) -> Tried:
     identical = _ask(client, questions, source="edit") == before and _ask(client, others) == untouched
     for edit in edits:
         client.delete(f"/edits/{edit}").raise_for_status()
-    values = {finding["measure"]: finding["value"] for finding in report["findings"]}
+    values = {finding["measure"]: finding["value"] for finding in baked["report"]["findings"]}
     return Tried(
         state=baked["state"],
         answered=sum(one == other for one, other in zip(from_weights, before, strict=False)),
         drawdown=values["drawdown"],
         relative_norm=values["relative_norm"],
         identical=identical,
-        seconds=seconds,
     )
 
 
@@ -167,15 +162,15 @@ def render(found: Sequence[tuple[Bake, Sequence[Tried]]]) -> list[str]:
         "are changes to names that the base has read; MEND's are any. Settings are those recommended, unless told.",
         "Drawdown and norm are the bake's own, on its probe set.",
         "",
-        "| method | draw | bake | answered the same | drawdown | relative norm | rolled back, identical | seconds |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| method | draw | bake | answered the same | drawdown | relative norm | rolled back, identical |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for bake, tries in found:
         settings = ", ".join(f"{name}={value:g}" for name, value in (bake.config | bake.gate).items())
         name = f"{bake.method} ({settings})" if settings else bake.method
         lines += [
             f"| {name} | {number} | {one.state} | {one.answered} of {EDITS} | {one.drawdown:.3f} | "
-            f"{one.relative_norm:.2f} | {'yes' if one.identical else 'no'} | {one.seconds:.0f} |"
+            f"{one.relative_norm:.2f} | {'yes' if one.identical else 'no'} |"
             for number, one in enumerate(tries, start=1)
         ]
     return lines
