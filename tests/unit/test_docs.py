@@ -3,7 +3,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from typer.main import get_command
+
 from benchmarks.report import INDEX, RESULTS, index
+from service.cli import app
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,3 +38,10 @@ def test_the_page_of_benchmarks_leads_to_every_one_of_them():
 def test_every_program_that_writes_a_page_is_run_by_make_benchmark():
     run = set(re.findall(r"-m benchmarks\.(\w+)", (ROOT / "Makefile").read_text("utf-8")))
     assert {page.stem for page in RESULTS.glob("*.md")} <= run
+
+
+def test_every_command_is_described_somewhere():
+    text = "\n".join(page.read_text("utf-8") for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+    commands = set(get_command(app).commands)
+    assert {"serve", "bench"} <= commands
+    assert [name for name in sorted(commands) if f"errata {name}" not in text] == []
