@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from service import __version__
 from service.actions.services import Services
+from service.allocation import give_back_large_blocks
 from service.api import asking, meters, problems
 from service.api.body_limit import BodyLimit
 from service.api.guard import Guard
@@ -85,6 +86,7 @@ def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
         StartupError: The port is taken, or something that the service needs cannot be opened.
     """
     log_to_stderr(settings.log_level)
+    give_back_large_blocks()
     # The port first: one that is taken should be known at once. Cancelled means that a signal came while starting.
     with _listen(settings.host, settings.port) as listener, suppress(asyncio.CancelledError):
         asyncio.run(_serve(settings, listener, announce))
