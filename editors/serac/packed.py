@@ -1,21 +1,20 @@
 """The encoder as it serves: rows of all lengths side by side, without padding.
 
-The linear layers, the norms and the activation see one matrix of all tokens, and treat each by itself; attention goes
-over rows of one length at a time. So the hidden states of a row depend on that row alone: reading it in company gives
-the very same numbers (on a CPU, see `linear`), and no time is spent on padding.
+The hidden states of a row depend on that row alone (see `layers`): reading it in company gives the very same numbers
+on a CPU, and no time is spent on padding.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from editors.serac.linear import Linear
+from editors.serac.layers import Layers, Shape, parts
 
 _TOKENS_AT_ONCE = 512
 """As many keep a CPU's cores busy; what they need between two layers still fits in its cache."""
@@ -23,8 +22,6 @@ _TOKENS_AT_ONCE_ELSEWHERE = 16_384
 
 Tokens = tuple[list[int], int]
 """Token ids of a row, special tokens included, and how many of them belong to the first segment."""
-Shape = tuple[int, int]
-"""n rows of t tokens each, which stand one after another."""
 
 
 class PackedEncoder:
@@ -32,16 +29,15 @@ class PackedEncoder:
 
     Args:
         model: The encoder, in Hugging Face's architecture `bert`. It is only read.
-        linear: Prepares a linear layer.
+        layers: What was made of its layers.
     """
 
-    def __init__(self, model: Any, linear: Callable[[nn.Linear], Linear]) -> None:
+    def __init__(self, model: Any, layers: Layers) -> None:
         self.width = int(model.config.hidden_size)
         self._device = model.device
         own = model.embeddings
         self._tables = [own.word_embeddings.weight, own.position_embeddings.weight, own.token_type_embeddings.weight]
-        self._norm = own.LayerNorm
-        self._layers = [_Layer(layer, linear) for layer in model.encoder.layer]
+        self._layers = layers
 
     def read(self, rows: Sequence[Tokens]) -> Iterator[tuple[list[int], Tensor]]:
         """The last hidden states of every row, by length: the indices of n rows, and their states [n, t, width]."""
@@ -54,68 +50,19 @@ class PackedEncoder:
     @torch.inference_mode()
     def _states(self, rows: Sequence[Tokens], shapes: Sequence[Shape]) -> list[Tensor]:
         """The last hidden states of rows that stand in the order of their shapes, [n, t, width] for each shape."""
-        x = self._embed(rows)
-        for layer in self._layers:
-            x = layer(x, shapes)
-        return [part.view(n, t, -1) for part, (n, t) in zip(_parts(x, shapes), shapes, strict=True)]
+        x = self._layers(self._embed(rows), shapes)
+        return [part.view(n, t, -1) for part, (n, t) in parts(x, shapes)]
 
     def _embed(self, rows: Sequence[Tokens]) -> Tensor:
-        """[tokens of all rows, width]."""
+        """The summed embeddings, [tokens of all rows, width]."""
         ids = np.concatenate([row for row, _ in rows])
         positions = np.concatenate([np.arange(len(row)) for row, _ in rows])
         segments = np.concatenate([np.arange(len(row)) >= first for row, first in rows]).astype(np.int64)
-        tables, norm = self._tables, self._norm
         looked_up = [
             nn.functional.embedding(torch.from_numpy(numbers).to(self._device), table)
-            for numbers, table in zip((ids, positions, segments), tables, strict=True)
+            for numbers, table in zip((ids, positions, segments), self._tables, strict=True)
         ]
-        return _normalised(looked_up[0].add_(looked_up[1]).add_(looked_up[2]), norm)
-
-
-class _Layer:
-    """One layer of the encoder."""
-
-    def __init__(self, layer: Any, linear: Callable[[nn.Linear], Linear]) -> None:
-        attention, own = layer.attention, layer.attention.self
-        self._heads = int(own.num_attention_heads)
-        self._qkv = linear(_stacked([own.query, own.key, own.value]))
-        self._mix = linear(attention.output.dense)
-        self._norm_mixed = attention.output.LayerNorm
-        self._up, self._down = linear(layer.intermediate.dense), linear(layer.output.dense)
-        self._norm = layer.output.LayerNorm
-
-    def __call__(self, x: Tensor, shapes: Sequence[Shape]) -> Tensor:
-        """The next hidden states, [tokens, width]."""
-        mixed = self._mix(self._attend(self._qkv(x), shapes))
-        x = _normalised(mixed.add_(x), self._norm_mixed)
-        raised = nn.functional.gelu(self._up(x))
-        return _normalised(self._down(raised).add_(x), self._norm)
-
-    def _attend(self, qkv: Tensor, shapes: Sequence[Shape]) -> Tensor:
-        """What each token gathers from its row, [tokens, width]."""
-        gathered = []
-        for part, (n, t) in zip(_parts(qkv, shapes), shapes, strict=True):
-            q, k, v = part.view(n, t, 3, self._heads, -1).permute(2, 0, 3, 1, 4)  # each [n, heads, t, width / heads]
-            gathered.append(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n * t, -1))
-        return torch.cat(gathered)
-
-
-def _stacked(layers: Sequence[nn.Linear]) -> nn.Linear:
-    """One layer that computes what these do, one after another."""
-    stacked = nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers))
-    stacked.weight = nn.Parameter(torch.cat([layer.weight.detach() for layer in layers]), requires_grad=False)
-    stacked.bias = nn.Parameter(torch.cat([layer.bias.detach() for layer in layers]), requires_grad=False)
-    return stacked
-
-
-def _parts(x: Tensor, shapes: Sequence[Shape]) -> Sequence[Tensor]:
-    """The rows [n * t, ...] of each shape."""
-    parts: Sequence[Tensor] = x.split([n * t for n, t in shapes])
-    return parts
-
-
-def _normalised(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    return nn.functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        return looked_up[0].add_(looked_up[1]).add_(looked_up[2])
 
 
 def _batches(lengths: Sequence[int], at_once: int) -> Iterator[list[int]]:
