@@ -155,17 +155,15 @@ class CrossEncoder:
     def logits(self, pairs: Sequence[Pair]) -> NDArray[np.float64]:
         """What the model says before calibration, [len(pairs)]."""
         rows, owners = self._tokenizer.rows(pairs)
-        pooled = torch.empty(len(rows), 2 * self._encoder.width, device=self._device)
-        for read, hidden in self._encoder.read([self._tokenizer.tokens(row) for row in rows]):
-            pooled[read] = torch.cat([hidden[:, 0], hidden.mean(dim=1)], dim=-1)
         highest = np.full(len(pairs), -np.inf)
         if rows:
-            np.maximum.at(highest, owners, self._head(pooled).cpu().numpy())
+            read = self._encoder.read([self._tokenizer.tokens(row) for row in rows], self._head)
+            np.maximum.at(highest, owners, read.cpu().numpy())
         return highest
 
-    @torch.inference_mode()
-    def _head(self, pooled: Tensor) -> Tensor:
-        """Logits [b] of rows pooled to [b, 2 * width]; as in `PairModel`."""
+    def _head(self, hidden: Tensor) -> Tensor:
+        """Logits [n] of hidden states [n, t, width]; as in `PairModel`."""
+        pooled = torch.cat([hidden[:, 0], hidden.mean(dim=1)], dim=-1)
         return self._outer(self._inner(pooled).tanh()).squeeze(-1)
 
 

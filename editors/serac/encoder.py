@@ -65,21 +65,23 @@ class SentenceEncoder:
         Returns:
             float32 [len(texts), width], each row of unit length.
         """
-        windows, owners = self._windows(texts)
-        embedded = np.empty((len(windows), self.width), dtype=np.float32)
-        for read, states in self._model.read([(window, len(window)) for window in windows]):
-            embedded[read] = states.mean(dim=1).cpu().numpy()
-        embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
+        if not texts:
+            return vectors
+        windows, owners = self._windows(texts)
+        embedded = self._model.read([(window, len(window)) for window in windows], _mean).cpu().numpy()
+        embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
         np.add.at(vectors, np.array(owners, dtype=np.intp), embedded)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
 
     def _windows(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
         """Token ids of each window, and the index of the text it is part of."""
-        if not texts:
-            return [], []
         encoded = self._tokenizer(
             list(texts), truncation=True, max_length=_WINDOW, stride=_OVERLAP, return_overflowing_tokens=True
         )
         return encoded["input_ids"], encoded["overflow_to_sample_mapping"]
+
+
+def _mean(states: torch.Tensor) -> torch.Tensor:
+    return states.mean(dim=1)

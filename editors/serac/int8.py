@@ -25,8 +25,8 @@ from editors.serac.layers import Shape, attend, queries_keys_values
 _MAX = 127
 _LEAST_STEP = 1e-12
 """Keeps a row of zeros from a division by zero."""
-_MARGIN = 2.5
-"""How much further texts may reach than random words, which attend less to each other; twice as far is usual."""
+_MARGIN = 2
+"""How much further texts may reach than random words."""
 _LEAST_REACH = 4.0
 """In standard deviations of a row."""
 _WORDS = (64, 24)

@@ -6,19 +6,23 @@ on a CPU, and no time is spent on padding.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from editors.serac.layers import Layers, Shape, parts
+from editors.serac.layers import Layers, parts
+from editors.serac.threads import side_by_side
 
-_TOKENS_AT_ONCE = 512
-"""As many keep a CPU's cores busy; what they need between two layers still fits in its cache."""
-_TOKENS_AT_ONCE_ELSEWHERE = 16_384
+_FEWEST_TOKENS = 128
+"""That a thread is worth; fewer than twice as many are read by one."""
+_MOST_TOKENS = 1024
+"""As many keep a core busy; what they need between two layers still fits in its cache."""
+_MOST_TOKENS_ELSEWHERE = 16_384
 
 Tokens = tuple[list[int], int]
 """Token ids of a row, special tokens included, and how many of them belong to the first segment."""
@@ -39,19 +43,34 @@ class PackedEncoder:
         self._tables = [own.word_embeddings.weight, own.position_embeddings.weight, own.token_type_embeddings.weight]
         self._layers = layers
 
-    def read(self, rows: Sequence[Tokens]) -> Iterator[tuple[list[int], Tensor]]:
-        """The last hidden states of every row, by length: the indices of n rows, and their states [n, t, width]."""
-        at_once = _TOKENS_AT_ONCE if self._device.type == "cpu" else _TOKENS_AT_ONCE_ELSEWHERE
-        for batch in _batches([len(ids) for ids, _ in rows], at_once):
-            groups = [list(group) for _, group in itertools.groupby(batch, key=lambda i: len(rows[i][0]))]
-            shapes = [(len(group), len(rows[group[0]][0])) for group in groups]
-            yield from zip(groups, self._states([rows[i] for i in batch], shapes), strict=True)
+    def read(self, rows: Sequence[Tokens], pool: Callable[[Tensor], Tensor]) -> Tensor:
+        """What is made of the last hidden states of every row, [len(rows), ...].
+
+        Args:
+            rows: What to read, at least one.
+            pool: From the states [n, t, width] of rows of one length to [n, ...]; several threads may call it.
+        """
+        batches = list(_batches([len(ids) for ids, _ in rows], self._at_once(rows)))
+        read = partial(self._read, rows, pool)
+        found = side_by_side(read, batches) if self._device.type == "cpu" else map(read, batches)
+        order = torch.tensor([i for batch in batches for i in batch])
+        return torch.cat(list(found))[order.argsort()]
+
+    def _at_once(self, rows: Sequence[Tokens]) -> int:
+        """Tokens of a batch: on a CPU, such that every thread has one."""
+        if self._device.type != "cpu":
+            return _MOST_TOKENS_ELSEWHERE
+        tokens, longest = sum(len(ids) for ids, _ in rows), max((len(ids) for ids, _ in rows), default=0)
+        # A batch falls short of this by less than its longest row, so no part is left over.
+        return min(max(tokens // torch.get_num_threads() + longest, _FEWEST_TOKENS), _MOST_TOKENS)
 
     @torch.inference_mode()
-    def _states(self, rows: Sequence[Tokens], shapes: Sequence[Shape]) -> list[Tensor]:
-        """The last hidden states of rows that stand in the order of their shapes, [n, t, width] for each shape."""
-        x = self._layers(self._embed(rows), shapes)
-        return [part.view(n, t, -1) for part, (n, t) in parts(x, shapes)]
+    def _read(self, rows: Sequence[Tokens], pool: Callable[[Tensor], Tensor], batch: Sequence[int]) -> Tensor:
+        """As `read`, of those rows alone, which stand by length."""
+        lengths = Counter(len(rows[i][0]) for i in batch)
+        shapes = [(n, t) for t, n in lengths.items()]
+        x = self._layers(self._embed([rows[i] for i in batch]), shapes)
+        return torch.cat([pool(part.view(n, t, -1)) for part, (n, t) in parts(x, shapes)])
 
     def _embed(self, rows: Sequence[Tokens]) -> Tensor:
         """The summed embeddings, [tokens of all rows, width]."""

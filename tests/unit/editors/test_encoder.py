@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+import torch
 
 from editors.serac.encoder import SentenceEncoder
 
@@ -60,3 +63,16 @@ def test_the_end_of_a_long_text_counts(encoder):
 def test_encoders_of_one_recipe_share_a_fingerprint(encoder):
     assert encoder.fingerprint.startswith("all-MiniLM-L6-v2:")
     assert SentenceEncoder().fingerprint == encoder.fingerprint
+
+
+def test_an_embedding_does_not_depend_on_the_threads(encoder):
+    texts = [f"Is {'very ' * (n % 9)}number {n} odd?" for n in range(90)]
+    before = torch.get_num_threads()
+    alone = encoder.encode(texts)
+    try:
+        torch.set_num_threads(2)
+        assert np.abs(encoder.encode(texts) - alone).max() <= 1e-6
+        assert torch.get_num_threads() == 2
+        assert ThreadPoolExecutor(1).submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
