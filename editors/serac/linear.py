@@ -39,3 +39,25 @@ class FullLinear:
             return self(x.repeat(2, 1))[:1]
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
         return y
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for products of bfloat16, and torch the kernels that use them."""
+    return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
+
+
+class HalfLinear:
+    """W x + b of numbers in bfloat16, summed at full precision; for a CPU that multiplies those.
+
+    Args:
+        layer: Whose weights it takes.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach().bfloat16())
+        self._bias = layer.bias.detach().bfloat16()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """From [n, in] to [n, out] in bfloat16."""
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x.bfloat16(), self._weight, self._bias, "none", [], "")
+        return y

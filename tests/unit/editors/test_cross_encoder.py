@@ -95,6 +95,16 @@ def test_what_it_says_of_a_pair_does_not_depend_on_the_others_in_the_call(adapte
     assert encoder.logits(PAIRS * 9).tolist() == alone * 9
 
 
+def test_what_it_says_of_a_pair_does_not_depend_on_the_threads(cross_encoder):
+    before = torch.get_num_threads()
+    alone = cross_encoder.logits(PAIRS * 9)
+    try:
+        torch.set_num_threads(before + 1)
+        assert np.array_equal(cross_encoder.logits(PAIRS * 9), alone)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_an_untrained_change_leaves_the_encoder_as_it_is(tokenizer):
     model = PairModel(get_model_path())
     ids, segments, mask = tokenizer.tensors(tokenizer.rows(PAIRS)[0], torch.device("cpu"))
