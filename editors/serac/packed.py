@@ -18,14 +18,17 @@ from torch import Tensor, nn
 from editors.serac.layers import Layers, parts
 from editors.serac.threads import side_by_side
 
+Tokens = tuple[list[int], int]
+"""Token ids of a row, special tokens included, and how many of them belong to the first segment."""
+
 _FEWEST_TOKENS = 128
 """That a thread is worth; fewer than twice as many are read by one."""
 _MOST_TOKENS = 1024
 """As many keep a core busy; what they need between two layers still fits in its cache."""
 _MOST_TOKENS_ELSEWHERE = 16_384
-
-Tokens = tuple[list[int], int]
-"""Token ids of a row, special tokens included, and how many of them belong to the first segment."""
+_GRAIN = 32
+"""Large batches are filled up to a multiple of it: oneDNN prepares itself for each number of tokens that it meets."""
+_FILLER: Tokens = ([0], 1)
 
 
 class PackedEncoder:
@@ -69,7 +72,10 @@ class PackedEncoder:
         """As `read`, of those rows alone, which stand by length."""
         lengths = Counter(len(rows[i][0]) for i in batch)
         shapes = [(n, t) for t, n in lengths.items()]
-        x = self._layers(self._embed([rows[i] for i in batch]), shapes)
+        tokens = sum(n * t for n, t in shapes)
+        filling = -tokens % _GRAIN if tokens > _FEWEST_TOKENS else 0
+        x = self._embed([*(rows[i] for i in batch), *[_FILLER] * filling])
+        x = self._layers(x, [*shapes, (filling, 1)] if filling else shapes)[:tokens]
         return torch.cat([pool(part.view(n, t, -1)) for part, (n, t) in parts(x, shapes)])
 
     def _embed(self, rows: Sequence[Tokens]) -> Tensor:
