@@ -13,7 +13,6 @@ import gc
 import os
 import time
 from collections.abc import Iterator, Sequence
-from ctypes import CDLL
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -254,8 +253,7 @@ def recall(encoder: SentenceEncoder, memory: LiveMemory, questions: Questions, c
 
 
 def resident_bytes() -> int:
-    """Memory that this process occupies, once what it has freed is given back."""
-    CDLL(None).malloc_trim(0)
+    """Memory that this process occupies."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
