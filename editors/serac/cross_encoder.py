@@ -20,7 +20,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from editors.serac.adapter import Adapter, fingerprint, merge
 from editors.serac.calibration import sigmoid
-from editors.serac.linear import FullLinear, Int8Linear, Linear, multiplies_int8
+from editors.serac.int8 import Int8Layers, multiplies_int8
+from editors.serac.layers import Layers, full_layers
+from editors.serac.linear import FullLinear
 from editors.serac.packed import PackedEncoder, Tokens
 from editors.serac.scope import CrossEncoderScope
 
@@ -108,14 +110,14 @@ class PairTokenizer:
 class CrossEncoder:
     """Scores pairs with a trained adapter. Not thread-safe: the tokenizer keeps state while it works.
 
-    On a CPU that multiplies 8-bit integers its linear layers do so, which takes a third of the time; what that costs is
-    in docs/decisions/0007.
+    On a CPU that multiplies 8-bit integers its layers do so, which takes a third of the time; what that costs is in
+    docs/decisions/0007.
 
     Args:
         adapter: What was trained.
         folder: The encoder's folder; the packaged one by default.
         device: Where it runs, such as `cpu` or `cuda`.
-        linear: Prepares its linear layers; by default the quickest that the device has.
+        layers: Prepares its layers; by default the quickest that the device has.
 
     Raises:
         EncoderMismatch: The adapter belongs to another encoder.
@@ -128,7 +130,7 @@ class CrossEncoder:
         *,
         folder: Path | None = None,
         device: str = "cpu",
-        linear: Callable[[nn.Linear], Linear] | None = None,
+        layers: Callable[[Any], Layers] | None = None,
     ) -> None:
         folder = folder or get_model_path()
         self._tokenizer = PairTokenizer(folder)
@@ -138,7 +140,8 @@ class CrossEncoder:
         self._device = torch.device(device)
         model.to(self._device)
         int8 = self._device.type == "cpu" and multiplies_int8()
-        self._encoder = PackedEncoder(model.encoder, linear or (Int8Linear if int8 else FullLinear))
+        layers = layers or (Int8Layers if int8 else full_layers)
+        self._encoder = PackedEncoder(model.encoder, layers(model.encoder))
         self._inner, self._outer = (FullLinear(layer) for layer in model.head if isinstance(layer, nn.Linear))
         self._scale, self._shift = adapter.scale, adapter.shift
 
@@ -146,24 +149,22 @@ class CrossEncoder:
         """The probability, [len(pairs)], that the second text of each pair is in the scope of the first.
 
         A pair's probability does not depend on the other pairs of the call: nothing is padded, and every row is
-        multiplied by itself (see `linear`). A pair beyond the window is in scope as far as its best window is.
+        read by itself (see `layers`). A pair beyond the window is in scope as far as its best window is.
         """
         return sigmoid(self._scale * self.logits(pairs) + self._shift)
 
     def logits(self, pairs: Sequence[Pair]) -> NDArray[np.float64]:
         """What the model says before calibration, [len(pairs)]."""
         rows, owners = self._tokenizer.rows(pairs)
-        pooled = torch.empty(len(rows), 2 * self._encoder.width, device=self._device)
-        for read, hidden in self._encoder.read([self._tokenizer.tokens(row) for row in rows]):
-            pooled[read] = torch.cat([hidden[:, 0], hidden.mean(dim=1)], dim=-1)
         highest = np.full(len(pairs), -np.inf)
         if rows:
-            np.maximum.at(highest, owners, self._head(pooled).cpu().numpy())
+            read = self._encoder.read([self._tokenizer.tokens(row) for row in rows], self._head)
+            np.maximum.at(highest, owners, read.cpu().numpy())
         return highest
 
-    @torch.inference_mode()
-    def _head(self, pooled: Tensor) -> Tensor:
-        """Logits [b] of rows pooled to [b, 2 * width]; as in `PairModel`."""
+    def _head(self, hidden: Tensor) -> Tensor:
+        """Logits [n] of hidden states [n, t, width]; as in `PairModel`."""
+        pooled = torch.cat([hidden[:, 0], hidden.mean(dim=1)], dim=-1)
         return self._outer(self._inner(pooled).tanh()).squeeze(-1)
 
 

@@ -253,6 +253,7 @@ class ApproximateIndex(FlatIndex):
         self._cells.train(self._vectors.take(sample))
         for _, block in self._vectors.blocks():
             self._cells.add(block)
+        self._cells = faiss.clone_index(self._cells)  # lists that grew have room for up to twice their codes
         self._coded = self.stored
 
     def _restore(self, arrays: dict[str, NDArray[Any]]) -> None:

@@ -61,7 +61,9 @@ class Vectors:
         other = Vectors(self.width)
         other._chunks, other._starts, other._length = list(self._chunks), list(self._starts), self._length
         if other._chunks:
-            other._chunks[-1] = self._chunks[-1].copy()
+            last = other._chunks[-1] = np.empty_like(self._chunks[-1])  # what is not used is never touched
+            used = self._length - self._starts[-1]
+            last[:used] = self._chunks[-1][:used]
         return other
 
     def _room(self) -> NDArray[np.float32]:

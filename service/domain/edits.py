@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -75,7 +75,7 @@ class Descriptor:
     target: str = ""
     kind: EditKind = EditKind.QA
     subject: str | None = None
-    scope: Scope = field(default_factory=Scope)
+    scope: Scope = Scope()
     answer: AnswerMode = AnswerMode.COUNTERFACTUAL
 
     @property

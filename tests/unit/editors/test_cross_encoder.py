@@ -15,7 +15,8 @@ from editors.errors import EncoderMismatch, InvalidClassifierFile
 from editors.serac.adapter import Adapter, fingerprint, make_trainable, merge, trained_tensors
 from editors.serac.cross_encoder import WINDOW, CrossEncoder, PairModel, PairTokenizer, load_scope, pair_logits
 from editors.serac.decide import decide
-from editors.serac.linear import FullLinear, Int8Linear, multiplies_int8
+from editors.serac.int8 import Int8Layers, multiplies_int8
+from editors.serac.layers import full_layers
 from editors.serac.memory import EditMemory, MemoryEntry
 from editors.serac.scope import CrossEncoderScope, ScopePair
 
@@ -72,7 +73,7 @@ def saved(adapter, tmp_path):
 
 def test_merged_into_the_weights_the_adapter_says_what_it_said_in_training(trained, tokenizer, adapter):
     expected = pair_logits(trained, tokenizer, PAIRS)
-    assert CrossEncoder(adapter, linear=FullLinear).logits(PAIRS) == pytest.approx(expected, abs=1e-5)
+    assert CrossEncoder(adapter, layers=full_layers).logits(PAIRS) == pytest.approx(expected, abs=1e-5)
     assert len(set(np.round(expected, 4))) == len(PAIRS)
 
 
@@ -80,18 +81,28 @@ def test_in_8_bit_integers_it_says_nearly_the_same(trained, tokenizer, adapter):
     if not multiplies_int8():
         pytest.skip("this CPU has no instructions for products of 8-bit integers")
     expected = pair_logits(trained, tokenizer, PAIRS)
-    logits = CrossEncoder(adapter, linear=Int8Linear).logits(PAIRS)
+    logits = CrossEncoder(adapter, layers=Int8Layers).logits(PAIRS)
     assert logits == pytest.approx(expected, abs=0.1)
     assert (logits != expected).any()
 
 
-@pytest.mark.parametrize("linear", [FullLinear, Int8Linear])
-def test_what_it_says_of_a_pair_does_not_depend_on_the_others_in_the_call(adapter, linear):
-    if linear is Int8Linear and not multiplies_int8():
+@pytest.mark.parametrize("layers", [full_layers, Int8Layers])
+def test_what_it_says_of_a_pair_does_not_depend_on_the_others_in_the_call(adapter, layers):
+    if layers is Int8Layers and not multiplies_int8():
         pytest.skip("this CPU has no instructions for products of 8-bit integers")
-    encoder = CrossEncoder(adapter, linear=linear)
+    encoder = CrossEncoder(adapter, layers=layers)
     alone = [encoder.logits([pair])[0] for pair in PAIRS]
     assert encoder.logits(PAIRS * 9).tolist() == alone * 9
+
+
+def test_what_it_says_of_a_pair_does_not_depend_on_the_threads(cross_encoder):
+    before = torch.get_num_threads()
+    alone = cross_encoder.logits(PAIRS * 9)
+    try:
+        torch.set_num_threads(before + 1)
+        assert np.array_equal(cross_encoder.logits(PAIRS * 9), alone)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_an_untrained_change_leaves_the_encoder_as_it_is(tokenizer):
