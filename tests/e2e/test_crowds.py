@@ -53,3 +53,24 @@ async def test_of_a_thousand_at_once_each_is_answered_or_told_when_to_come_back(
         assert (after["text"], after["source"]) == ("Boris Johnson", "edit")
         assert (await client.get("/readyz")).status_code == 200
         assert re.search("^errata:num_requests_waiting 0.0$", (await client.get("/metrics")).text, re.MULTILINE)
+
+
+async def test_oversized_requests_are_refused_and_those_beside_them_answered_as_ever(server: RunningServer):
+    known = {"Who is the prime minister of India?": "Narendra Modi", "What team does Messi play for?": "Barcelona"}
+    too_long, too_large = {"prompt": "word " * 400}, {"prompt": "word " * (7 << 20)}
+    async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
+        asked = [
+            {"prompt": prompt, "max_new_tokens": most}  # each another question to the cache
+            for most in range(8, 24)
+            for prompt in (*known, too_long["prompt"])
+        ]
+        answers, large = await asyncio.gather(
+            asyncio.gather(*(client.post("/generate", json=one) for one in asked)),
+            client.post("/generate", json=too_large),
+        )
+    assert (large.status_code, large.json()["type"]) == (413, "/problems/body-too-large")
+    for one, answer in zip(asked, answers, strict=True):
+        if one["prompt"] in known:
+            assert answer.json()["text"] == known[str(one["prompt"])]
+        else:
+            assert (answer.status_code, answer.json()["type"]) == (422, "/problems/prompt-too-long")
