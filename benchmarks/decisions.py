@@ -46,6 +46,8 @@ FACTS = 2000
 CLIENTS = 32
 EDITS_AT_ONCE = 10_000
 RECALL_QUERIES = 200
+_WEIGHED = 10_000
+"""Edits from which on the memory that they take can be told from the process's own."""
 
 
 @dataclass
@@ -270,15 +272,18 @@ def report(figures: dict[str, dict[str, Any]]) -> None:
     lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
     for count, row in figures.items():
         times = [f"{row['ms'][stage][0]:.1f} / {row['ms'][stage][1]:.1f}" for stage in stages]
-        rest = [f"{row['per_second']:.0f}", f"{row['bytes_per_edit']:,.0f}", f"{row['recall']:.3f}"]
+        held = f"{row['bytes_per_edit']:,.0f}" if int(count) >= _WEIGHED else "-"
+        rest = [f"{row['per_second']:.0f}", held, f"{row['recall']:.3f}"]
         lines.append("| " + " | ".join([f"{int(count):,}", *times, *rest]) + " |")
     load = os.getloadavg()[0]
-    lines += ["", f"decisions/s: {CLIENTS} clients asking at once, embedded together as they queue. bytes/edit: beyond"]
     lines += [
-        f"its text, of resident memory. recall@{CANDIDATES}: of as many nearest edits as comparing with every one"
+        "",
+        f"decisions/s: {CLIENTS} clients asking at once, embedded together as they queue. bytes/edit: beyond its text, of",
+        "resident memory; of few edits it is lost in what else the process takes.",
+        f"recall@{CANDIDATES}: of as many nearest edits as comparing with every one finds. All of them are read by the",
+        "classifier: what is asked is near to many edits.",
+        f"Load of the machine at the end: {load:.1f}.",
     ]
-    lines += ["finds. All of them are read by the classifier: what is asked is near to many edits."]
-    lines += [f"Load of the machine at the end: {load:.1f}."]
     write("decisions", "The time of a scope decision", lines, figures)
 
 
