@@ -278,8 +278,8 @@ def report(figures: dict[str, dict[str, Any]]) -> None:
     load = os.getloadavg()[0]
     lines += [
         "",
-        f"decisions/s: {CLIENTS} clients asking at once, embedded together as they queue. bytes/edit: beyond its text, of",
-        "resident memory; of few edits it is lost in what else the process takes.",
+        f"decisions/s: {CLIENTS} clients asking at once, embedded together as they queue. bytes/edit: beyond its text,",
+        "of resident memory; of few edits it is lost in what else the process takes.",
         f"recall@{CANDIDATES}: of as many nearest edits as comparing with every one finds. All of them are read by the",
         "classifier: what is asked is near to many edits.",
         f"Load of the machine at the end: {load:.1f}.",
