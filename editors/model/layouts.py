@@ -22,6 +22,10 @@ MOST_BYTES = 2**31
 """Memory that layouts may take unless more is allowed: all weights of a model of half a billion parameters."""
 
 
+FEWEST_WEIGHTS = 2**19
+"""That are worth it: a product of fewer is over before several threads have shared it, which oneDNN has them do."""
+
+
 class Layouts:
     """The linear weights of a model, laid out; its versions share those that they do not change.
 
@@ -29,17 +33,18 @@ class Layouts:
         base: The model, which is only read.
         most_bytes: Memory for the layouts, which are as large as the weights. Layers are laid out in the model's order
             for as long as there is room, and the others are left to torch.
+        fewest_weights: Of a layer; smaller ones are left to torch.
 
     Attributes:
         size: Bytes that they take. A version takes as much again as its edited weights, where the base's are laid out.
     """
 
-    def __init__(self, base: BaseModel, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, base: BaseModel, *, most_bytes: int = MOST_BYTES, fewest_weights: int = FEWEST_WEIGHTS) -> None:
         self.size = 0
         self._layouts: dict[str, _Layout] = {}
         for name, module in _linear(base.model) if is_helped(base) else ():
             weight = module.get_parameter("weight")
-            if self.size + weight.nbytes <= most_bytes:
+            if weight.numel() >= fewest_weights and self.size + weight.nbytes <= most_bytes:
                 self._layouts[name] = _Layout.of(module)
                 self.size += weight.nbytes
 

@@ -44,7 +44,7 @@ def edited(base: BaseModel) -> BaseModel:
 @pytest.mark.parametrize("model_type", CONFIGS)
 def test_a_served_model_answers_as_the_model_does(model_type, tmp_path):
     base = loaded(model_type, tmp_path)
-    served = Layouts(base).served(base)
+    served = Layouts(base, fewest_weights=0).served(base)
     assert any("forward" in vars(module) for module in served.model.modules())
     torch.testing.assert_close(logits(served), logits(base), rtol=1e-4, atol=1e-4)
     assert written(served) == written(base)
@@ -58,7 +58,7 @@ def test_a_served_model_with_an_encoder_answers_as_the_model_does(tmp_path):
     T5ForConditionalGeneration(config).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     model = load_counterfactual(tmp_path, device="cpu")
-    served = Layouts(model).served(model)
+    served = Layouts(model, fewest_weights=0).served(model)
     assert any("forward" in vars(module) for module in served.model.modules())
     assert written(served) == written(model)
 
@@ -70,7 +70,7 @@ def test_a_row_is_multiplied_alike_alone_and_among_any_number_of_others(kind, in
     torch.manual_seed(0)
     layer = nn.Linear(inner, outer) if kind is nn.Linear else Conv1D(outer, inner)
     base.model.lm_head = layer.requires_grad_(requires_grad=False)
-    served = Layouts(base).served(base).model.lm_head
+    served = Layouts(base, fewest_weights=0).served(base).model.lm_head
     rows = torch.randn(200, inner)
     among_all = served(rows)
     torch.testing.assert_close(among_all, layer(rows), rtol=1e-3, atol=1e-4)
@@ -83,7 +83,7 @@ def test_a_row_is_multiplied_alike_alone_and_among_any_number_of_others(kind, in
 def test_a_version_is_served_with_its_own_weights_and_the_base_as_before(model_type, tmp_path):
     base = loaded(model_type, tmp_path)
     version, before = edited(base), (tensor_hash(base.model), written(base))
-    layouts = Layouts(base)
+    layouts = Layouts(base, fewest_weights=0)
     served = layouts.served(version)
     assert written(served) == written(version) != written(base)
     torch.testing.assert_close(logits(served), logits(version), rtol=1e-4, atol=1e-4)
@@ -95,9 +95,9 @@ def test_a_version_is_served_with_its_own_weights_and_the_base_as_before(model_t
 
 def test_layouts_take_as_much_memory_as_they_may_and_versions_lay_out_what_their_base_does(tmp_path):
     base = loaded("llama", tmp_path)
-    whole = Layouts(base).size
+    whole = Layouts(base, fewest_weights=0).size
     assert whole == sum(module.weight.nbytes for module in base.model.modules() if type(module) is nn.Linear)
-    part = Layouts(base, most_bytes=whole // 2)
+    part = Layouts(base, most_bytes=whole // 2, fewest_weights=0)
     assert 0 < part.size <= whole // 2
     quick = [
         [name for name, module in part.served(model).model.named_modules() if "forward" in vars(module)]
@@ -109,6 +109,7 @@ def test_layouts_take_as_much_memory_as_they_may_and_versions_lay_out_what_their
 
 def test_a_model_is_served_as_it_is_where_there_is_no_room_or_no_help(tmp_path):
     base = loaded("llama", tmp_path)
-    assert Layouts(base, most_bytes=0).served(base) is base
+    assert Layouts(base, most_bytes=0, fewest_weights=0).served(base) is base
+    assert Layouts(base).served(base) is base  # none of its layers is large enough
     half = loaded("llama", tmp_path, dtype="bfloat16")
-    assert Layouts(half).served(half) is half
+    assert Layouts(half, fewest_weights=0).served(half) is half
