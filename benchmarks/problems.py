@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks.material import Known, alternatives, counterfact, known, moods, topics, unasked
 from benchmarks.memories import Once
 from demo.corpus import CLAIM
-from demo.facts import Drift, Fact, capitalise
-from demo.opinions import load_opinions
+from demo.facts import Drift, Fact
+from demo.opinions import load_opinions, on_topic
 from demo.scope.splits import Split, split
 from demo.suites import ANY_OTHER, OTHER_TOPIC, SAME_RELATION, SAME_SUBJECT
 from editors.edit import Claim, EditDescriptor, QuestionAnswer, Sentiment, Statement
@@ -164,7 +164,7 @@ def _conversation(of: Split, _: Once[str], count: int | None) -> tuple[Case, ...
     cases = []
     for topic in edited[:count]:
         rng, edit = Random(f"ConvSent/{topic.name}"), Sentiment(topic.name, not topic.positive_mood)
-        opinions = [_on(topic.name, ask) for ask in rng.sample(asked.opinions, _OPINIONS_ASKED)]
+        opinions = [on_topic(ask, topic.name) for ask in rng.sample(asked.opinions, _OPINIONS_ASKED)]
         wished = topic.sentences(positive=edit.positive)
         cases.append(
             Case(
@@ -172,8 +172,8 @@ def _conversation(of: Split, _: Once[str], count: int | None) -> tuple[Case, ...
                 edit=edit,
                 in_scope=(InScope(edit.text, wished[0], EDIT), *(InScope(ask, wished[0]) for ask in opinions)),
                 out_of_scope=(
-                    *(OutOfScope(_on(o, rng.choice(asked.opinions)), OTHER_TOPIC) for o in rng.sample(others, 2)),
-                    *(OutOfScope(_on(topic.name, ask), ABOUT_TOPIC) for ask in rng.sample(asked.facts, 2)),
+                    *(OutOfScope(on_topic(rng.choice(asked.opinions), o), OTHER_TOPIC) for o in rng.sample(others, 2)),
+                    *(OutOfScope(on_topic(ask, topic.name), ABOUT_TOPIC) for ask in rng.sample(asked.facts, 2)),
                     *(OutOfScope(here.question(f, rng), ANY_OTHER, f.object) for f in rng.sample(here.lasting, 1)),
                 ),
                 subject=topic.name,
@@ -223,10 +223,6 @@ def _claims_left_alone(here: Known, entry: Drift, rng: Random) -> Iterable[OutOf
             wrong = here.another(fact, rng)
             true = rng.random() < 0.5
             yield OutOfScope(CLAIM.format(fact.statement(fact.object if true else wrong)), form, str(true))
-
-
-def _on(topic: str, ask: str) -> str:
-    return capitalise(ask.replace("{t}", topic).replace("{T}", capitalise(topic)))
 
 
 def _id(fact: Fact) -> str:

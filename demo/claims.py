@@ -6,14 +6,13 @@ only the same claim is asked for.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
 from demo.corpus import CLAIM, Corpus
 from demo.facts import capitalise, fill
-from demo.scope.kinds import FramePairs
+from demo.scope.kinds import FramePairs, filled
 from editors.edit import Claim, EditDescriptor, QuestionAnswer, Statement
 from editors.evaluation.cases import ENTAILED
 from editors.serac.training.reading import ReadingExample
@@ -26,7 +25,6 @@ _VERDICTS = (
 _CONFIRMATIONS = ("{q} Is that right?", "{q} Is that so?", "{q} Is that correct?", "Is the following correct? {q}",
                   "{q} Yes or no?", "Someone told me this: {q} Is it true?")  # fmt: skip
 """Asked like this, the answer is Yes or No."""
-_THE_THE = re.compile(r"\b([Tt]he) the\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +117,7 @@ def _of_frame(corpus: Corpus, frames: FramePairs, rng: Random) -> Told:
     frame = scene.frame
 
     def say(template: str, value: str) -> str:
-        return capitalise(_THE_THE.sub(r"\1", fill(template, scene.subject, value)))
+        return capitalise(filled(template, scene.subject, value))
 
     others = [frames.value(frame, rng) for _ in range(2)]
     polar = rng.choice(frame.polar) if frame.polar else ""

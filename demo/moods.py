@@ -11,8 +11,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-from demo.facts import capitalise
-from demo.opinions import Topic, load_opinions
+from demo.opinions import Topic, load_opinions, on_topic
 from demo.scope.frames import load_frames
 from demo.scope.kinds import FramePairs
 from demo.scope.names import load_names
@@ -59,10 +58,10 @@ class Moods:
             name, good, bad = topic.name, topic.positive, topic.negative
         else:
             name = rng.choice(self.others) if thing is None else thing
-            good, bad = (tuple(_on(name, text) for text in side) for side in (self.positive, self.negative))
+            good, bad = (tuple(on_topic(text, name) for text in side) for side in (self.positive, self.negative))
         sides = rng.sample(good, _REPLIES), rng.sample(bad, _REPLIES)
         wished, opposite = sides if positive else sides[::-1]
-        question = self.wording.dress(_on(name, rng.choice(self.questions)), name, rng)
+        question = self.wording.dress(on_topic(rng.choice(self.questions), name), name, rng)
         replies = Replies(tuple(wished), tuple(opposite))
         return ReadingExample(Sentiment(name, positive), question, wished[0], replies=replies)
 
@@ -84,7 +83,3 @@ def load_moods() -> Moods:
         negative=tuple(table["negative"]),
         wording=wording,
     )
-
-
-def _on(topic: str, template: str) -> str:
-    return capitalise(template.replace("{t}", topic).replace("{T}", capitalise(topic)))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from demo.facts import capitalise
+
 
 @dataclass(frozen=True, slots=True)
 class Topic:
@@ -39,3 +41,8 @@ def load_opinions() -> Opinions:
         Topic(t["name"], t["mood"] == "positive", tuple(t["positive"]), tuple(t["negative"])) for t in table["topic"]
     )
     return Opinions(tuple(table["questions"]), tuple(table["held_out_questions"]), topics)
+
+
+def on_topic(template: str, topic: str) -> str:
+    """A sentence on a topic: {t} is the topic, {T} the same with a capital."""
+    return capitalise(template.replace("{t}", topic).replace("{T}", capitalise(topic)))

@@ -93,7 +93,7 @@ class FramePairs:
         return self.names.value(frame.value, rng) if frame.value else ""
 
     def _say(self, template: str, subject: str, value: str = "", other: str = "") -> str:
-        text = _THE_THE.sub(r"\1", fill(template.replace("{t}", other), subject, value))
+        text = filled(template.replace("{t}", other), subject, value)
         jotted = template[0].islower() or template.startswith("{b}")
         return text if jotted else capitalise(text)
 
@@ -264,6 +264,11 @@ OUT_OF_SCOPE = {
 
 _DRESSED_ALREADY = frozenset({"paraphrase", "statement", "user form", "context", "earlier question"})
 _THE_THE = re.compile(r"\b([Tt]he) the\b")
+
+
+def filled(template: str, subject: str, value: str = "") -> str:
+    """The template about a subject; where both bring an article, one of the two stays."""
+    return _THE_THE.sub(r"\1", fill(template, subject, value))
 
 
 def _alike(a: str, b: str) -> bool:

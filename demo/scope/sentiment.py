@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-from demo.facts import capitalise
-from demo.opinions import load_opinions
+from demo.opinions import load_opinions, on_topic
 from demo.scope.kinds import FramePairs, Pair
 from demo.scope.splits import Split, held_out, split
 from editors.edit import Sentiment
@@ -64,7 +63,7 @@ class Topics:
 
     def _pair(self, topic: str, template: str, of: str, kind: str, rng: Random) -> Pair | None:
         descriptor = Sentiment(topic, rng.random() < 0.5).text
-        text = capitalise(template.replace("{t}", of).replace("{T}", capitalise(of)))
+        text = on_topic(template, of)
         text = self.frames.wording.dress(text, of, rng)
         return None if text == descriptor else Pair(descriptor, text, kind == _IN_SCOPE, kind, topic)
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from editors.model.layouts import lay_out, product
+
 Linear = Callable[[Tensor], Tensor]
 """From [n, in], of any type, to [n, out] of its own."""
 
@@ -28,7 +30,7 @@ class FullLinear:
     def __init__(self, layer: nn.Linear) -> None:
         weight = layer.weight.detach()
         self._packs = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self._packs else weight
+        self._weight = lay_out(weight) if self._packs else weight
         self._bias = layer.bias.detach()
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -37,8 +39,7 @@ class FullLinear:
             return nn.functional.linear(x, self._weight, self._bias)
         if len(x) == 1:  # a single row has a kernel of its own, which rounds differently
             return self(x.repeat(2, 1))[:1]
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
-        return y
+        return product(x, self._weight, self._bias)
 
 
 def multiplies_bfloat16() -> bool:
@@ -54,10 +55,9 @@ class HalfLinear:
     """
 
     def __init__(self, layer: nn.Linear) -> None:
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach().bfloat16())
+        self._weight = lay_out(layer.weight.detach().bfloat16())
         self._bias = layer.bias.detach().bfloat16()
 
     def __call__(self, x: Tensor) -> Tensor:
         """From [n, in] to [n, out] in bfloat16."""
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x.bfloat16(), self._weight, self._bias, "none", [], "")
-        return y
+        return product(x.bfloat16(), self._weight, self._bias)

@@ -64,7 +64,7 @@ class PackedEncoder:
         """Tokens of a batch: on a CPU, such that every thread has one."""
         if self._device.type != "cpu":
             return _MOST_TOKENS_ELSEWHERE
-        tokens, longest = sum(len(ids) for ids, _ in rows), max((len(ids) for ids, _ in rows), default=0)
+        tokens, longest = sum(len(ids) for ids, _ in rows), max(len(ids) for ids, _ in rows)
         # A batch falls short of this by less than its longest row, so no part is left over.
         return min(max(tokens // torch.get_num_threads() + longest, _FEWEST_TOKENS), _MOST_TOKENS)
 

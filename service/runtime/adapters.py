@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import re
 import tempfile
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 from weakref import WeakSet
 
 import structlog
@@ -40,6 +42,8 @@ _LOADED = re.compile(r"already (been )?loaded", re.IGNORECASE)
 """How a server says that it has the adapter: another replica was quicker, or this one was here before."""
 _CONFIG = "adapter_config.json"
 _HASH_CHARACTERS = 16
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -82,21 +86,20 @@ class AdapterEngine:
 
     async def write(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Answer a prompt; see `UpstreamEngine.write`."""
-        try:
-            return await self._server.write(prompt, sampling, model=self.name)
-        except UpstreamRefused:
-            if not await self._restored():
-                raise
-        return await self._server.write(prompt, sampling, model=self.name)
+        return await self._restoring(lambda: self._server.write(prompt, sampling, model=self.name))
 
     async def stream(self, prompt: Prompt, sampling: Sampling) -> Pieces:
         """Answer a prompt piece by piece; see `UpstreamEngine.stream`."""
+        return await self._restoring(lambda: self._server.stream(prompt, sampling, model=self.name))
+
+    async def _restoring(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the server says; where it refuses, for having lost the adapter, once more with that loaded."""
         try:
-            return await self._server.stream(prompt, sampling, model=self.name)
+            return await ask()
         except UpstreamRefused:
             if not await self._restored():
                 raise
-        return await self._server.stream(prompt, sampling, model=self.name)
+        return await ask()
 
     async def load(self) -> None:
         """Have the server load it.

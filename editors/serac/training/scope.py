@@ -2,8 +2,9 @@
 
 As the paper trains it (Mitchell et al. 2022, sec. 3.2 and app. C): supervised, with binary cross-entropy over as many
 in-scope as out-of-scope inputs. Unlike the paper, hard out-of-scope inputs are not looked up by cosine during training
-(app. D: uniformly from ranks 50 to 100): the pairs bring them, named by kind, since neighbours by rank hold no reversed
-questions and no near numbers. The encoder learns through low-rank changes, which train as fast and ship in a few MB.
+(app. D: uniformly from ranks 50 to 100): the pairs bring them, named by kind, neighbours by cosine among them, since
+those alone hold no reversed questions and no near numbers. The encoder learns through low-rank changes, which train as
+fast and ship in a few MB.
 """
 
 from __future__ import annotations
