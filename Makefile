@@ -11,7 +11,7 @@ TORCH := 'torch>=2.8,<=2.13.0'
 CPU_TORCH := $(if $(shell command -v nvidia-smi),,--retries 0 --index-url https://download.pytorch.org/whl/cpu)
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 install: $(INSTALLED) ## Build the virtual environment in .venv and install Errata with its development tools
 
@@ -52,7 +52,10 @@ demo: $(INSTALLED) ## Train everything in demo/ again and write its cards (some 
 	$(BIN)/errata train mend runs/mend/cases.jsonl --output demo/mend/mend.safetensors --steps 1700
 	$(BIN)/errata stats --output demo/atlas-2018-stats
 
-benchmark: $(INSTALLED) ## Measure what docs/benchmarks claims, and write it there
+benchmark: $(INSTALLED) ## Compare the editors on the bundled model, and write it to docs/benchmarks (an hour at most)
+	$(BIN)/python -m benchmarks.comparison
+
+benchmarks: $(INSTALLED) ## Measure all that docs/benchmarks claims, and write it there (hours)
 	$(BIN)/python -m benchmarks.hot_fixes
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.scope
@@ -73,4 +76,4 @@ benchmark: $(INSTALLED) ## Measure what docs/benchmarks claims, and write it the
 	$(BIN)/python -m benchmarks.replicas
 	$(BIN)/python -m benchmarks.readme
 
-.PHONY: help install serve test check demo benchmark
+.PHONY: help install serve test check demo benchmark benchmarks

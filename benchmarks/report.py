@@ -32,7 +32,7 @@ def index() -> str:
         "# Benchmarks",
         "",
         "What we claim, each by a program that measures it and writes its page, with the figures as JSON beside it.",
-        "`make benchmark` runs them all.",
+        "`make benchmark` compares the editors, `make benchmarks` runs them all.",
         "",
         "| page | what is measured | when |",
         "| --- | --- | --- |",
